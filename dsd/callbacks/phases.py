@@ -1,0 +1,130 @@
+"""The Lightning callback that drives a plan inside one `Trainer.fit`. No arithmetic here: see dsd/phases.py.
+
+When Lightning's hooks run, for the update that takes `trainer.global_step` from u to u + 1:
+
+    on_train_batch_start   phases.start_update(u): leave and enter constraints, before any forward pass of the update
+    optimizer.step         rate before, constraint after (hooks of the optimizer itself)
+    on_train_batch_end     a phase that ends here is validated, with its own final weights
+    validation             sees the weights of the phase that has just ended: entering the next one waits for its update
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import pytorch_lightning as pl
+from pytorch_lightning.callbacks import Callback
+
+from dsd.phases import Phases, dsd_phases
+from dsd.plan import Phase, Plan, flat
+
+
+class PlanCallback(Callback):
+    """Carries out `phases` on the module that the Trainer fits, and saves its place in every checkpoint.
+
+    The Trainer must not stop before the plan does (ValueError); it is stopped where the plan ends.
+    """
+
+    def __init__(self, phases: Sequence[Phase], *, seed: int = 0, observe: int = 100) -> None:
+        self.phases = flat(phases)
+        self.seed = seed
+        self.observe = observe
+        self.active: Phases | None = None
+        self._restored: Mapping[str, Any] | None = None
+        self._interval: int | float | None = None
+
+    @property
+    def plan(self) -> Plan:
+        """The plan over updates; known once training has started."""
+        if self.active is None:
+            raise RuntimeError("the plan is laid out over updates when training starts; ask for it after that")
+        return self.active.plan
+
+    def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        per_epoch = trainer.num_training_batches
+        if per_epoch == float("inf"):
+            raise ValueError("the plan counts in epochs, and the training data has no length: set limit_train_batches")
+        per_epoch = -(-int(per_epoch) // trainer.accumulate_grad_batches)
+        self.active = Phases(
+            pl_module, trainer.optimizers, self.phases, per_epoch, seed=self.seed, observe=self.observe
+        )
+        if self._restored is not None:
+            self.active.load_state_dict(self._restored)
+            self._restored = None
+        _check_length(trainer, self.active.plan)
+
+    def on_train_batch_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule, batch: Any, batch_idx: int) -> None:
+        assert self.active is not None
+        self._validate_at(trainer, None)
+        self.active.start_update(trainer.global_step)
+
+    def on_train_batch_end(
+        self, trainer: pl.Trainer, pl_module: pl.LightningModule, outputs: Any, batch: Any, batch_idx: int
+    ) -> None:
+        assert self.active is not None
+        if trainer.global_step in self.plan.ends:
+            self._validate_at(trainer, batch_idx)
+            if trainer.global_step >= self.plan.updates:
+                trainer.should_stop = True
+
+    def on_validation_batch_start(self, trainer: pl.Trainer, *_: Any, **__: Any) -> None:
+        if self.active is not None and trainer.state.fn == "fit":
+            self.active.project_()  # averaged weights are swapped in here; they remember what is pruned now
+
+    def on_train_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        assert self.active is not None
+        self.active.project_()
+
+    def on_fit_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        if self.active is not None:
+            self.active.project_()  # after the averages of callbacks behind this one were copied over
+            self.active.close()
+
+    def on_exception(self, trainer: pl.Trainer, pl_module: pl.LightningModule, exception: BaseException) -> None:
+        if self.active is not None:
+            self.active.close()
+
+    def state_dict(self) -> dict[str, Any]:
+        return {} if self.active is None else self.active.state_dict()
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        self._restored = state_dict or None
+
+    def _validate_at(self, trainer: pl.Trainer, batch_idx: int | None) -> None:
+        """Have Lightning validate after batch `batch_idx` too, where a phase ends in mid-epoch; None: as it was."""
+        if batch_idx is not None and self._interval is None and isinstance(trainer.val_check_batch, int):
+            self._interval = trainer.val_check_batch
+            counts_all = trainer.check_val_every_n_epoch is None
+            trainer.val_check_batch = (trainer.fit_loop.total_batch_idx if counts_all else batch_idx) + 1
+        elif batch_idx is None and self._interval is not None:
+            trainer.val_check_batch, self._interval = self._interval, None
+
+
+class DSD(PlanCallback):
+    """Dense-Sparse-Dense for anybody's Trainer: `Trainer(callbacks=[DSD(0.5, (10, 5, 5))], max_epochs=20)`.
+
+    `sparsity` is the removed fraction, `epochs` the three lengths, `rates` multiply your optimizer's own learning rate
+    in the three phases. See `dsd.phases.dsd_phases` for the rest.
+    """
+
+    def __init__(
+        self,
+        sparsity: float,
+        epochs: tuple[float, float, float],
+        *,
+        rates: tuple[float, float, float] = (1.0, 0.1, 0.01),
+        seed: int = 0,
+        observe: int = 100,
+        **how: Any,
+    ) -> None:
+        super().__init__(dsd_phases(sparsity, epochs, rates=rates, **how), seed=seed, observe=observe)
+
+
+def _check_length(trainer: pl.Trainer, plan: Plan) -> None:
+    epochs = trainer.max_epochs if trainer.max_epochs not in (None, -1) else None
+    updates = trainer.max_steps if trainer.max_steps != -1 else None
+    if epochs is not None and epochs < plan.epochs:
+        raise ValueError(f"the plan takes {plan.epochs} epochs and the Trainer stops after {epochs}: set max_epochs={plan.epochs}")
+    if updates is not None and updates < plan.updates:
+        raise ValueError(f"the plan takes {plan.updates} updates and the Trainer stops after {updates}: set max_steps={plan.updates}")

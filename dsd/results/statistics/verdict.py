@@ -1,0 +1,144 @@
+"""What may be said of a claim: supported, not supported, or undecided at this n. By rule, not by taste.
+
+The claim: the treatment improves the metric. Its gain is the effect, turned so that positive is better; `margin` is the
+smallest gain of interest (the published one, or what the study declares). In this order:
+
+1. supported: corrected p < alpha, and the interval of the gain lies above 0;
+2. not supported: the interval of the gain lies below 0 (the opposite holds), or the gain is shown to be smaller than
+   the margin (one-sided t at alpha; with the other side as well, TOST, the arms are equivalent);
+3. undecided: anything else, a test without a p included; with the seeds that would find the margin.
+
+Only 1 is a positive claim, so only its p is corrected for the other tests of the study. The interval must be at
+1 - alpha; to judge by another than the t interval, `replace(comparison, effect=paired_bootstrap(...))`.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal, TypeAlias
+
+from dsd.results.statistics import words
+from dsd.results.statistics.comparison import Comparison
+from dsd.results.statistics.effect import Interval
+from dsd.results.statistics.equivalence import equivalence
+from dsd.results.statistics.power import fewest_for_ratio, seeds_needed
+from dsd.results.statistics.spread import Spread
+
+Better: TypeAlias = Literal["lower", "higher"]
+Outcome: TypeAlias = Literal["supported", "not supported", "undecided"]
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """One claim judged. `seeds_needed`: pairs or seeds in each arm, for an undecided claim, if a number follows."""
+
+    claim: str
+    outcome: Outcome
+    reason: str
+    n: int
+    corrected_p: float | None
+    seeds_needed: int | None = None
+
+    @property
+    def sentence(self) -> str:
+        at = f" at n = {self.n}" if self.outcome == "undecided" else ""
+        return f"{self.claim}: {self.outcome}{at}, {self.reason}."
+
+
+def verdict(
+    claim: str,
+    comparison: Comparison,
+    *,
+    better: Better,
+    margin: float,
+    alpha: float,
+    power: float,
+    corrected_p: float | None = None,
+) -> Verdict:
+    """The claim that treated is better than control. Without `corrected_p` the test stands alone in its study."""
+    if better not in ("lower", "higher"):
+        raise ValueError(f'better is "lower" or "higher", got {better!r}')
+    words.probability("power", power)
+    effect, sign = comparison.effect, 1 if better == "higher" else -1
+    tost = equivalence(effect, margin=margin, alpha=alpha)
+    p = _corrected(comparison.p, corrected_p)
+    gain = sign * effect.value
+    if p is None:
+        why = words.without_p(effect.notes + comparison.notes, comparison.test)
+        return Verdict(claim, "undecided", f"gain {words.number(gain)}; {'; '.join(why)}", effect.n, None)
+    low, high = _at(effect.interval, alpha, sign)
+    seen = f"gain {words.number(gain)}{_interval(low, high)}, {words.p_value(p)}"
+    if p < alpha and low is not None and low > 0:
+        small = f", though less than the {words.number(margin)} of interest" if gain < margin else ""
+        return Verdict(claim, "supported", seen + small, effect.n, p)
+    if high is not None and high < 0:
+        return Verdict(claim, "not supported", f"it is the reverse: {seen}", effect.n, p)
+    p_small, p_loss = (tost.p_below, tost.p_above) if sign > 0 else (tost.p_above, tost.p_below)
+    if p_small is not None and p_loss is not None and p_small < alpha:
+        how = "the arms are equivalent" if p_loss < alpha else "a gain that large is excluded"
+        reason = f"{how} (margin {words.number(margin)}, {words.p_value(p_small)}): {seen}"
+        return Verdict(claim, "not supported", reason, effect.n, p)
+    seeds = seeds_needed(
+        difference=margin, sds=tuple(group.std or 0.0 for group in effect.groups), power=power, alpha=alpha
+    )
+    return Verdict(claim, "undecided", f"{seen}; {_need(seeds.n, effect.n, margin)}", effect.n, p, seeds.n)
+
+
+def spread_verdict(
+    claim: str,
+    spread: Spread,
+    *,
+    ratio: float,
+    alpha: float,
+    power: float,
+    corrected_p: float | None = None,
+) -> Verdict:
+    """The claim that treated varies less than control; `ratio` < 1 is the weakest lowering of interest.
+
+    Supported: corrected p < alpha and sd ratio (with its interval, if the test has one) below 1. Not supported: the
+    interval lies above 1, or above `ratio`; without an interval, p < alpha and the sd ratio above 1. Else undecided.
+    """
+    words.probability("ratio", ratio)
+    words.probability("alpha", alpha)
+    n, p = min(spread.treated.n, spread.control.n), _corrected(spread.p, corrected_p)
+    if p is None or spread.ratio is None:
+        return Verdict(claim, "undecided", "; ".join(words.without_p(spread.notes, spread.test)), n, None)
+    low, high = _at(spread.interval, alpha, 1)
+    seen = f"sd ratio {words.number(spread.ratio)}{_interval(low, high)}, {words.p_value(p)}"
+    if p < alpha and spread.ratio < 1 and (high is None or high < 1):
+        return Verdict(claim, "supported", seen, n, p)
+    if (low is None and p < alpha and spread.ratio > 1) or (low is not None and low > 1):
+        return Verdict(claim, "not supported", f"it is the reverse: {seen}", n, p)
+    if low is not None and low > ratio:
+        return Verdict(claim, "not supported", f"a ratio as low as {words.number(ratio)} is excluded: {seen}", n, p)
+    needed = fewest_for_ratio(ratio=ratio, power=power, alpha=alpha)
+    return Verdict(claim, "undecided", f"{seen}; {_need(needed, n, ratio)}", n, p, needed)
+
+
+def _corrected(p: float | None, corrected: float | None) -> float | None:
+    if corrected is None or p is None:
+        return p
+    if not p * (1 - 1e-9) <= corrected <= 1:
+        raise ValueError(f"the corrected p ({corrected}) lies between the p of the test ({p}) and 1")
+    return corrected
+
+
+def _at(interval: Interval | None, alpha: float, sign: int) -> tuple[float | None, float | None]:
+    """Low and high end, turned by `sign`; the interval must be at 1 - alpha."""
+    if interval is None:
+        return None, None
+    if abs(interval.confidence - (1 - alpha)) > 1e-9:
+        raise ValueError(f"an interval at {interval.confidence:g} cannot be judged at alpha = {alpha:g}")
+    low, high = sorted((sign * interval.low, sign * interval.high))
+    return low, high
+
+
+def _interval(low: float | None, high: float | None) -> str:
+    return "" if low is None or high is None else f" ({words.number(low)} to {words.number(high)})"
+
+
+def _need(needed: int | None, n: int, of_interest: float) -> str:
+    finds = f"to find {words.number(of_interest)}"
+    if needed is None:
+        return f"no number of seeds {finds} follows from this spread"
+    return f"{finds} takes n = {needed}" + (", which was met: it is smaller, or chance hid it" if needed <= n else "")

@@ -1,0 +1,313 @@
+"""The folder of runs: one folder a run, one `result.json` that appears whole or not at all.
+
+    runs/<run id>/result.json               the result; its existence means that the run is finished
+                  config.yaml, run.log      the resolved config and the log
+                  checkpoints/last.ckpt     where an interrupted run continues
+                  final.safetensors         the final weights, which are the ones measured
+
+Files are written beside their place, flushed to the disk and renamed, so a crash or a full disk leaves the old file.
+"""
+
+import contextlib
+import errno
+import fcntl
+import json
+import math
+import os
+import re
+import secrets
+import socket
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, TypedDict, cast
+
+SCHEMA = 1
+"""The version of `result.json` this code writes and reads."""
+
+
+class PhaseResult(TypedDict):
+    """One phase of a run, as it was when the phase ended."""
+
+    name: str
+    epochs: float  # 1.25 is allowed
+    updates: int  # optimizer steps
+    rate_first: float  # learning rate of the first update
+    rate_last: float  # learning rate of the last update
+    sparsity: float  # removed fraction of all prunable weights, 0 to 1
+    metrics: dict[str, Any]  # "val/error1" and "val/error5" in %, "val/loss", ...; empty without validation
+
+
+class Metrics(TypedDict):
+    """Every measurement of a run."""
+
+    phases: list[PhaseResult]
+    test: dict[str, Any]  # of the final weights: "test/error1" in %, ..., "test/n" examples; empty without a test set
+
+
+class Result(TypedDict):
+    """Every key of `result.json`; all of them are required. No number is ever NaN or infinite."""
+
+    schema: int  # SCHEMA
+    run_id: str  # the name of the folder
+    name: str
+    method: str
+    profile: str  # "paper", "quick", ...
+    config: dict[str, Any]  # the resolved config
+    seed: int
+    metrics: Metrics
+    published: dict[str, Any] | None  # what the paper reports, see `dsd.results.table`
+    history: list[dict[str, Any]]  # one row a logged update or epoch
+    updates: int  # optimizer steps
+    images: int  # training examples seen
+    seconds: float  # wall time of training, over all restarts
+    images_per_second: float
+    restarts: int  # how often the run was interrupted and continued
+    started: str  # ISO 8601 with time zone
+    finished: str  # ISO 8601 with time zone
+    versions: dict[str, str]
+    git: dict[str, Any]
+    hardware: dict[str, Any]
+
+
+class RunBusy(RuntimeError):
+    """Another process on this machine is executing the same run."""
+
+
+@dataclass(frozen=True)
+class RunFolder:
+    """The folder of one run. Nothing is created before something is written or the lock is taken."""
+
+    path: Path
+
+    @property
+    def run_id(self) -> str:
+        return self.path.name
+
+    @property
+    def result(self) -> Path:
+        return self.path / "result.json"
+
+    @property
+    def config(self) -> Path:
+        return self.path / "config.yaml"
+
+    @property
+    def log(self) -> Path:
+        return self.path / "run.log"
+
+    @property
+    def checkpoint(self) -> Path:
+        return self.path / "checkpoints" / "last.ckpt"
+
+    @property
+    def final(self) -> Path:
+        return self.path / "final.safetensors"
+
+    @property
+    def finished(self) -> bool:
+        """True when there is a valid result of this schema, False when there is none.
+
+        Raises ValueError for a result that cannot be read: it is never taken for an absent one and overwritten.
+        So ask `force` first: `if not force and folder.finished`.
+        """
+        if not self.result.exists():
+            return False
+        self.read_result()
+        return True
+
+    def write_result(self, result: Mapping[str, Any]) -> None:
+        """`result.json` holds `result`, whole; `schema` is added when absent. Mutates nothing else.
+
+        Raises ValueError (a missing or unknown key, NaN, infinity, another folder's run id) or TypeError (not JSON),
+        naming the key, and OSError naming the file when it cannot be written; the old file is then still there.
+        """
+        complete = {"schema": SCHEMA, **result}
+        _check_json(complete, "")
+        _check_result(complete, self)
+        text = json.dumps(complete, indent=1, ensure_ascii=False, allow_nan=False)
+        atomic_write(self.result, text + "\n")
+
+    def read_result(self) -> Result:
+        """The finished result of this run.
+
+        Raises FileNotFoundError when the run is not finished, and ValueError naming the file and the key when the file
+        is truncated, of an unknown schema, or incomplete.
+        """
+        try:
+            data = self.result.read_bytes()
+        except FileNotFoundError:
+            raise FileNotFoundError(
+                errno.ENOENT,
+                f"{self.result} does not exist: this run is not finished; give its command again to continue",
+            ) from None
+        try:
+            result = json.loads(data.decode("utf-8"), parse_constant=_reject_constant)
+        except ValueError as error:
+            raise ValueError(
+                f"{self.result} is not valid JSON ({error}), perhaps truncated or edited; restore it from a copy, or "
+                "remove it to execute the run again (an intact checkpoint beside it is used)"
+            ) from error
+        _check_result(result, self)
+        return cast(Result, result)
+
+    @contextlib.contextmanager
+    def lock(self) -> Iterator[None]:
+        """This process alone executes the run while the context is open.
+
+        The kernel releases the lock when the process dies, however it dies. In distributed training only rank 0 takes
+        it. Raises RunBusy naming the other process.
+        """
+        path = self.path / ".lock"
+        self.path.mkdir(parents=True, exist_ok=True)
+        with path.open("a+", encoding="utf-8") as file:
+            try:
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                file.seek(0)
+                owner = file.read().strip() or "another process"
+                raise RunBusy(
+                    f"run {self.run_id} is being executed by {owner} ({path}); wait for it, or stop it and try again"
+                ) from None
+            try:
+                file.truncate(0)
+                file.write(f"process {os.getpid()} on {socket.gethostname()}")
+                file.flush()
+                yield
+            finally:
+                # Explicitly, because forked data workers share the lock. The file stays: removing it would be a race.
+                fcntl.flock(file, fcntl.LOCK_UN)
+
+
+@dataclass(frozen=True)
+class Store:
+    """All runs below one folder, which need not exist yet."""
+
+    root: Path
+
+    def run(self, run_id: str) -> RunFolder:
+        """The folder of a run, existing or not. Raises ValueError when `run_id` is not a plain folder name."""
+        if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]*", run_id):
+            raise ValueError(f"run id {run_id!r} is not a folder name of letters, digits, '.', '_' and '-'")
+        return RunFolder(Path(self.root) / run_id)
+
+    def results(self) -> Iterator[Result]:
+        """Every finished result, by run id; unfinished runs are left out. Raises ValueError at an unreadable one."""
+        for folder in self._folders():
+            if folder.result.exists():
+                yield folder.read_result()
+
+    def find(self, prefix: str) -> RunFolder:
+        """The one run, finished or not, whose id begins with `prefix`. Raises ValueError with the candidates."""
+        folders = self._folders()
+        found = [folder for folder in folders if folder.run_id.startswith(prefix)]
+        if len(found) == 1:
+            return found[0]
+        if found:
+            raise ValueError(f"{prefix!r} begins {len(found)} runs in {self.root}: {_names(found)}; give more digits")
+        raise ValueError(f"no run in {self.root} begins with {prefix!r}; there are: {_names(folders) or 'none'}")
+
+    def _folders(self) -> list[RunFolder]:
+        root = Path(self.root)
+        if not root.is_dir():
+            return []
+        return [RunFolder(path) for path in sorted(root.iterdir()) if path.is_dir() and not path.name.startswith(".")]
+
+
+def atomic_write(path: Path, data: bytes | str) -> None:
+    """`path` holds `data` (text as UTF-8) on the disk, or, after any failure, what it held before.
+
+    Makes the parent folders. Raises OSError (of the original kind and errno) naming the file, the cause and the remedy.
+    """
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.{secrets.token_hex(4)}.tmp")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with temporary.open("xb") as file:
+            file.write(data.encode("utf-8") if isinstance(data, str) else data)
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(temporary, path)
+    except BaseException as error:
+        with contextlib.suppress(OSError):
+            temporary.unlink(missing_ok=True)
+        if not isinstance(error, OSError):
+            raise
+        raise OSError(
+            error.errno,
+            f"could not write {path}: {error.strerror or error}; {_remedy(error.errno)}, then give the same command "
+            "again: what was written before is intact",
+        ) from error
+    with contextlib.suppress(OSError):  # the file is in place; some file systems cannot sync a folder
+        descriptor = os.open(path.parent, os.O_RDONLY)
+        try:
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)
+
+
+def _remedy(code: int | None) -> str:
+    if code in (errno.ENOSPC, errno.EDQUOT):
+        return "free some space on that disk or choose another folder"
+    if code in (errno.EACCES, errno.EPERM, errno.EROFS):
+        return "make the folder writable or choose another one"
+    return "repair the cause or choose another folder"
+
+
+def _names(folders: list[RunFolder]) -> str:
+    shown = ", ".join(folder.run_id for folder in folders[:20])
+    return shown + (f" and {len(folders) - 20} more" if len(folders) > 20 else "")
+
+
+def _reject_constant(constant: str) -> None:
+    raise ValueError(f"{constant} is not a JSON number")
+
+
+def _check_json(value: object, path: str) -> None:
+    """Raise at the first value, in depth, that JSON cannot hold, naming its key."""
+    if isinstance(value, float) and not math.isfinite(value):
+        raise ValueError(f"result key {path} is {value!r}; a result holds finite numbers or null only")
+    if isinstance(value, dict):
+        for key, item in value.items():
+            if not isinstance(key, str):
+                raise TypeError(f"result key {path}[{key!r}] is a {type(key).__name__}, not a string")
+            _check_json(item, f"{path}.{key}".lstrip("."))
+    elif isinstance(value, list | tuple):
+        for index, item in enumerate(value):
+            _check_json(item, f"{path}[{index}]")
+    elif not (value is None or isinstance(value, str | bool | int | float)):
+        raise TypeError(f"result key {path} is a {type(value).__name__}, which JSON cannot hold; convert it first")
+
+
+def _check_result(result: object, folder: RunFolder) -> None:
+    """Raise ValueError naming the file and the key when `result` is not a whole result of this schema and folder."""
+    where = str(folder.result)
+    if not isinstance(result, dict) or "schema" not in result:
+        raise ValueError(f"{where}: key 'schema' is missing; this is not the result of a run")
+    schema = result["schema"]
+    if isinstance(schema, int) and schema > SCHEMA:
+        raise ValueError(
+            f"{where}: schema {schema} is newer than {SCHEMA}, the newest this version of dsd reads; upgrade dsd"
+        )
+    if schema != SCHEMA or isinstance(schema, bool):
+        raise ValueError(f"{where}: schema {schema!r} is unknown, expected {SCHEMA}; run it again with force=true")
+    _check_keys(result, Result.__required_keys__, where, "")
+    _check_keys(result["metrics"], Metrics.__required_keys__, where, "metrics")
+    if not isinstance(result["metrics"]["phases"], list | tuple):
+        raise ValueError(f"{where}: key 'metrics.phases' is not a list")
+    for index, phase in enumerate(result["metrics"]["phases"]):
+        _check_keys(phase, PhaseResult.__required_keys__, where, f"metrics.phases[{index}]")
+    if result["run_id"] != folder.run_id:
+        raise ValueError(
+            f"{where}: key 'run_id' is {result['run_id']!r}, not the name of its folder; a copied or renamed run would "
+            "be counted twice: give the folder its own name back or move it out"
+        )
+
+
+def _check_keys(value: object, expected: frozenset[str], where: str, path: str) -> None:
+    prefix = f"{path}." if path else ""
+    if not isinstance(value, dict):
+        raise ValueError(f"{where}: key '{path}' is a {type(value).__name__}, not a mapping")
+    if missing := sorted(expected - value.keys()):
+        raise ValueError(f"{where}: key '{prefix}{missing[0]}' is missing ({len(missing)} missing in all)")
+    if unknown := sorted(value.keys() - expected):
+        raise ValueError(f"{where}: key '{prefix}{unknown[0]}' is unknown; schema {SCHEMA} has no such key")

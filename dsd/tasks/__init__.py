@@ -1,0 +1,5 @@
+"""What is learned, and how it is measured."""
+
+from dsd.tasks.classification import Classification
+
+__all__ = ["Classification"]

@@ -1,0 +1,118 @@
+"""Plans: exact boundaries, and every learning rate of a schedule written out."""
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from dsd.plan import (
+    Constant,
+    Cosine,
+    Exponential,
+    Inv,
+    MultiStep,
+    Phase,
+    Plan,
+    Polynomial,
+    Step,
+    Times,
+    Warmup,
+    flat,
+    repeated,
+)
+
+
+def rates(schedule, epochs, per_epoch):
+    plan = Plan((Phase("only", epochs, schedule),), per_epoch)
+    return [plan.rate(u) for u in range(plan.updates)]
+
+
+@pytest.mark.parametrize(
+    ("schedule", "expected"),
+    [
+        (Constant(0.5), [0.5] * 6),
+        (Times(0.1), [0.1] * 6),
+        (Step(1.0, every=1, factor=0.1), [1.0, 1.0, 0.1, 0.1, 0.01, 0.01]),
+        (Step(1.0, every=0.5, factor=0.5), [1.0, 0.5, 0.25, 0.125, 0.0625, 0.03125]),
+        (MultiStep(1.0, at=(1, 2.5), factor=0.1), [1.0, 1.0, 0.1, 0.1, 0.1, 0.01]),
+        (Exponential(1.0, 0.5), [1.0, 1.0, 0.5, 0.5, 0.25, 0.25]),
+        (Exponential(1.0, 0.25, staircase=False), [1.0, 0.5, 0.25, 0.125, 0.0625, 0.03125]),
+        (Cosine(1.0), [1.0, 0.9330127, 0.75, 0.5, 0.25, 0.0669873]),
+        (Cosine(1.0, final=0.5), [1.0, 0.96650635, 0.875, 0.75, 0.625, 0.53349365]),
+        (Polynomial(1.0, power=1), [1.0, 5 / 6, 4 / 6, 3 / 6, 2 / 6, 1 / 6]),
+        (Polynomial(1.0, power=2), [1.0, 25 / 36, 16 / 36, 9 / 36, 4 / 36, 1 / 36]),
+        (Inv(1.0, gamma=1.0, power=1.0), [1.0, 1 / 2, 1 / 3, 1 / 4, 1 / 5, 1 / 6]),
+        (Warmup(Constant(1.0), epochs=2, start=0.0), [0.0, 0.25, 0.5, 0.75, 1.0, 1.0]),
+        (Warmup(Step(1.0, every=1, factor=0.1), epochs=1, start=0.5), [0.5, 0.75, 0.1, 0.1, 0.01, 0.01]),
+    ],
+)
+def test_every_rate_of_a_schedule(schedule, expected):
+    assert rates(schedule, 3, 2) == pytest.approx(expected, abs=1e-7)
+
+
+def test_published_schedules():
+    """fb.resnet.torch drops CIFAR's rate at epochs 81 and 122; Caffe's LeNet ends at 0.01 x 2 ** -0.75."""
+    fb = rates(MultiStep(0.1, at=(81, 122), factor=0.1), 164, 1)
+    assert [fb[80], fb[81], fb[121], fb[122], fb[163]] == pytest.approx([0.1, 0.01, 0.01, 0.001, 0.001])
+    assert Inv(0.01, 1e-4, 0.75)(Plan_moment(10_000)) == pytest.approx(0.01 * 2**-0.75)
+
+
+def Plan_moment(update):
+    from dsd.plan import Moment
+
+    return Moment(update, update + 1, 1)
+
+
+def test_phases_change_at_the_exact_update():
+    plan = Plan((Phase("dense", 2, Constant(1)), Phase("sparse", 1.25, Constant(2)), Phase("redense", 1, Constant(3))), 8)
+    assert plan.spans == ((0, 16), (16, 26), (26, 34))
+    assert [plan.phase(u).name for u in (0, 15, 16, 25, 26, 33, 34, 999)] == [
+        "dense", "dense", "sparse", "sparse", "redense", "redense", "redense", "redense",
+    ]  # fmt: skip
+    assert [plan.rate(u) for u in (15, 16, 25, 26)] == [1, 2, 2, 3]
+    assert (plan.updates, plan.epochs) == (34, 5)
+
+
+@given(st.lists(st.floats(1, 30), min_size=1, max_size=6), st.integers(1, 500))
+def test_spans_tile_the_plan(epochs, per_epoch):
+    plan = Plan(tuple(Phase(str(i), e, Constant(1)) for i, e in enumerate(epochs)), per_epoch)
+    assert [first for first, _ in plan.spans] == [0, *plan.ends[:-1]]
+    assert abs(plan.updates - sum(epochs) * per_epoch) <= 0.5 + 1e-6
+    assert all(plan.index(first) == plan.index(end - 1) == i for i, (first, end) in enumerate(plan.spans))
+    assert all(abs((end - first) - e * per_epoch) <= 1 for (first, end), e in zip(plan.spans, epochs, strict=True))
+
+
+@given(st.integers(0, 400))
+def test_a_plan_is_a_pure_function(update):
+    plan = Plan((Phase("a", 3, Cosine(1)), Phase("b", 2, Inv(0.1, 0.01, 0.75))), 40)
+    again = Plan((Phase("a", 3, Cosine(1)), Phase("b", 2, Inv(0.1, 0.01, 0.75))), 40)
+    assert (plan.rate(update), plan.index(update)) == (again.rate(update), again.index(update))
+
+
+def test_repeated_is_dsdsd():
+    phases = flat([Phase("dense", 1, Constant(1)), repeated([Phase("sparse", 1, Constant(1)), Phase("redense", 1, Times(1))], 2, decay=0.1)])
+    assert [p.name for p in phases] == ["dense", "sparse1", "redense1", "sparse2", "redense2"]
+    assert [Plan(phases, 1).rate(u) for u in range(5)] == pytest.approx([1, 1, 1, 0.1, 0.1])
+    assert [p.rate.relative for p in phases] == [False, False, True, False, True]
+
+
+@pytest.mark.parametrize(
+    ("make", "says"),
+    [
+        (lambda: Plan((), 10), "at least one phase"),
+        (lambda: Plan((Phase("a", 1, Constant(1)), Phase("a", 1, Constant(1))), 10), "different names"),
+        (lambda: Plan((Phase("a", 0.01, Constant(1)),), 10), "less than one update"),
+        (lambda: Plan((Phase("a", 1, Constant(1)),), 0), "updates_per_epoch"),
+        (lambda: Phase("a", 0, Constant(1)), "epochs"),
+        (lambda: Phase("a", float("inf"), Constant(1)), "epochs"),
+        (lambda: Plan((Phase("a", 1, Constant(1)),), 1).rate(-1), "count from 0"),
+        (lambda: repeated([], 0), "times"),
+    ],
+)
+def test_bad_plans_are_refused(make, says):
+    with pytest.raises(ValueError, match=says):
+        make()
+
+
+def test_a_rate_must_be_a_schedule():
+    with pytest.raises(TypeError, match=r"Constant\(0.1\)"):
+        Phase("a", 1, 0.1)

@@ -98,6 +98,25 @@ class MultiStep:
 
 
 @dataclass(frozen=True)
+class Drops:
+    """`rate`, times `factor` after each of the `parts` of the phase: MultiStep that keeps its shape at any length.
+
+    fb.resnet.torch's "every 30 of 90 epochs" is parts (1/3, 2/3), its CIFAR-10 schedule (81/164, 122/164).
+    """
+
+    rate: float
+    parts: tuple[float, ...]
+    factor: float
+    relative: bool = field(default=False, init=False)
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "parts", tuple(self.parts))
+
+    def __call__(self, at: Moment) -> float:
+        return self.rate * self.factor ** sum(at.part >= part - 1e-9 for part in self.parts)
+
+
+@dataclass(frozen=True)
 class Exponential:
     """`rate` times `factor` once an epoch: in steps if `staircase`, otherwise evenly (Deep Speech's annealing)."""
 
@@ -275,12 +294,22 @@ class Plan:
         return self.phases[index].rate(Moment(min(update, end - 1) - first, end - first, self.updates_per_epoch))
 
 
-def repeated(phases: Sequence[Phase], times: int, *, decay: float = 1.0) -> tuple[Phase, ...]:
-    """The same phases `times` times over, numbered, rates x `decay` ** round: DSDSD is dense + repeated([sparse, redense], 2)."""
+def repeated(phases: Sequence[Phase], times: int, *, decay: float = 1.0, thin: float = 1.0) -> tuple[Phase, ...]:
+    """The phases `times` times over in the length of one round; DSDSD is dense + repeated([sparse, redense], 2).
+
+    In round k = 0, 1, ... rates are multiplied by `decay` ** k and the constraint's sparsity by `thin` ** k.
+    """
     if times < 1:
         raise ValueError(f"times must be at least 1, found {times}")
     return tuple(
-        replace(phase, name=f"{phase.name}{k + 1}", rate=Scaled(phase.rate, decay**k))
+        replace(
+            phase,
+            name=f"{phase.name}{k + 1}",
+            epochs=phase.epochs / times,
+            rate=Scaled(phase.rate, decay**k),
+            constraint=phase.constraint
+            and replace(phase.constraint, sparsity=phase.constraint.sparsity * thin**k),
+        )
         for k in range(times)
         for phase in phases
     )

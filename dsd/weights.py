@@ -6,6 +6,7 @@ state_dict, one inside a checkpoint, or one whose names carry the prefixes of a 
 
 from __future__ import annotations
 
+import hashlib
 import os
 import pickle
 from collections.abc import Iterable, Mapping, Sequence
@@ -234,3 +235,13 @@ def some(names: Sequence[str]) -> str:
     """The first few names, and how many more there are."""
     more = f", ... and {len(names) - SHOWN} more" if len(names) > SHOWN else ""
     return ", ".join(names[:SHOWN]) + more
+
+
+def started_from(init_from: str | None, runs: Path) -> tuple[dict[str, Tensor] | None, str | None]:
+    """The weights that `init_from` means, and the SHA-256 of their file: what counts is what is in it, not its name."""
+    if init_from is None:
+        return None, None
+    path = resolve(str(init_from), runs)
+    with path.open("rb") as file:
+        digest = hashlib.file_digest(file, "sha256").hexdigest()
+    return load_weights(path), digest

@@ -7,6 +7,7 @@ from hypothesis import strategies as st
 from dsd.plan import (
     Constant,
     Cosine,
+    Drops,
     Exponential,
     Inv,
     MultiStep,
@@ -19,6 +20,8 @@ from dsd.plan import (
     flat,
     repeated,
 )
+
+from dsd.sparsity import Sparse
 
 
 def rates(schedule, epochs, per_epoch):
@@ -34,6 +37,7 @@ def rates(schedule, epochs, per_epoch):
         (Step(1.0, every=1, factor=0.1), [1.0, 1.0, 0.1, 0.1, 0.01, 0.01]),
         (Step(1.0, every=0.5, factor=0.5), [1.0, 0.5, 0.25, 0.125, 0.0625, 0.03125]),
         (MultiStep(1.0, at=(1, 2.5), factor=0.1), [1.0, 1.0, 0.1, 0.1, 0.1, 0.01]),
+        (Drops(1.0, parts=(1 / 3, 0.9), factor=0.1), [1.0, 1.0, 0.1, 0.1, 0.1, 0.1]),
         (Exponential(1.0, 0.5), [1.0, 1.0, 0.5, 0.5, 0.25, 0.25]),
         (Exponential(1.0, 0.25, staircase=False), [1.0, 0.5, 0.25, 0.125, 0.0625, 0.03125]),
         (Cosine(1.0), [1.0, 0.9330127, 0.75, 0.5, 0.25, 0.0669873]),
@@ -89,10 +93,12 @@ def test_a_plan_is_a_pure_function(update):
 
 
 def test_repeated_is_dsdsd():
-    phases = flat([Phase("dense", 1, Constant(1)), repeated([Phase("sparse", 1, Constant(1)), Phase("redense", 1, Times(1))], 2, decay=0.1)])
+    rounds = repeated([Phase("sparse", 2, Constant(1), Sparse(0.5)), Phase("redense", 2, Times(1))], 2, decay=0.1, thin=0.5)
+    phases = flat([Phase("dense", 1, Constant(1)), rounds])
     assert [p.name for p in phases] == ["dense", "sparse1", "redense1", "sparse2", "redense2"]
     assert [Plan(phases, 1).rate(u) for u in range(5)] == pytest.approx([1, 1, 1, 0.1, 0.1])
     assert [p.rate.relative for p in phases] == [False, False, True, False, True]
+    assert [p.constraint and p.constraint.sparsity for p in phases] == [None, 0.5, None, 0.25, None]
 
 
 @pytest.mark.parametrize(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Sequence
 from typing import Any
 
@@ -44,6 +45,10 @@ class Distributions(Callback):
         assert self._plan is not None
         if trainer.global_step in self._plan.ends:
             self._record(trainer, pl_module, "end", self._plan.ends.index(trainer.global_step))
+
+    def as_json(self) -> str:
+        """The records as JSON: [{where, update, layers: {name: {edges, counts, zeros, mean, std}}}]."""
+        return json.dumps(self.records) + "\n"
 
     def state_dict(self) -> dict[str, Any]:
         return {"records": self.records}

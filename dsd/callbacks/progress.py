@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+import logging
 import time
 from collections.abc import Sequence
 from typing import Any
 
 import pytorch_lightning as pl
 from pytorch_lightning.callbacks import Callback
+from rich import get_console
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
 
 from dsd.plan import Phase, Plan, flat
+
+log = logging.getLogger("dsd")
 
 
 class PhaseProgress(Callback):
@@ -20,7 +24,7 @@ class PhaseProgress(Callback):
     def __init__(self, phases: Sequence[Phase], *, metric: str = "val/error1", console: Console | None = None) -> None:
         self._phases = flat(phases)
         self._metric = metric
-        self._console = console or Console(highlight=False)
+        self._console = console or get_console()
         self._plan: Plan | None = None
         self._bar: Progress | None = None
         self._task: TaskID | None = None
@@ -36,7 +40,7 @@ class PhaseProgress(Callback):
         if not trainer.is_global_zero:
             return
         if trainer.global_step:
-            self._console.print(f"going on at update {trainer.global_step} of {self._plan.updates}")
+            log.info(f"going on at update {trainer.global_step} of {self._plan.updates}")
         if self._console.is_terminal:
             self._bar = Progress(
                 TextColumn("{task.description}"), BarColumn(), TextColumn("{task.completed:.0f}/{task.total:.0f}"),
@@ -66,7 +70,7 @@ class PhaseProgress(Callback):
             return
         value = trainer.callback_metrics.get(self._metric)
         found = "" if value is None else f" · validation error {float(value):.2f} %"
-        self._console.print(self._place(trainer) + found)
+        log.info(self._place(trainer) + found)
 
     def on_train_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         self._close()

@@ -82,11 +82,9 @@ def as_labels(array: npt.NDArray[Any], name: str) -> npt.NDArray[np.int64]:
 def load(path: Path) -> dict[str, npt.NDArray[Any]]:
     """The arrays of an .npz file by name, or {"": array} of an .npy file. ValueError if unreadable; no pickles."""
     try:
-        content = np.load(path, allow_pickle=False)
-        if isinstance(content, np.ndarray):
-            return {"": content}
-        with content:
-            return {key: content[key] for key in content.files}
+        with path.open("rb") as file:
+            content = np.load(file, allow_pickle=False)
+            return {"": content} if isinstance(content, np.ndarray) else {key: content[key] for key in content.files}
     except (ValueError, EOFError, OSError, zipfile.BadZipFile, zlib.error) as error:
         raise ValueError(
             f"{path} can't be read as a NumPy file ({error}): is it complete, and free of Python objects?"

@@ -13,12 +13,13 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import torch
+from pytorch_lightning import Trainer
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
 from dsd.data.folder import Listing, class_folders, imagenet_folder, listing
 from dsd.data.module import ImageModule, where
-from dsd.data.order import Order, place
+from dsd.data.order import Order, Ordered, place
 from dsd.data.picture import Centre, RandomView, read
 from dsd.data.split import held_out, stratified
 
@@ -54,14 +55,22 @@ class Keys:
             yield [(epoch, int(index)) for index in self.images_N[batch]]
 
 
-class Loader:
+class Loader(Ordered):
     """Batches (uint8 (n, 3, size, size), int64 (n,)) from worker processes, in the order of `sampler`.
 
     A DataLoader inside a plain iterable: Lightning then leaves its order alone on many devices, and can resume it.
     """
 
-    def __init__(self, pictures: Pictures, images_N: npt.NDArray[np.int64], order: Order, *, workers: int) -> None:
-        self.sampler = order
+    def __init__(
+        self,
+        pictures: Pictures,
+        images_N: npt.NDArray[np.int64],
+        order: Order,
+        *,
+        workers: int,
+        trainer: Trainer | None = None,
+    ) -> None:
+        super().__init__(order, trainer)
         self.loader: DataLoader[tuple[Tensor, int]] = DataLoader(
             pictures,
             batch_sampler=Keys(order, images_N),
@@ -71,19 +80,9 @@ class Loader:
             generator=torch.Generator(),  # else each epoch takes a number from the global generator
         )
 
-    def __len__(self) -> int:
-        return len(self.sampler)
-
     def __iter__(self) -> Iterator[tuple[Tensor, Tensor]]:
-        yield from self.loader  # a generator: workers start, and epoch and `first` are read, at the first batch
-
-    def state_dict(self) -> dict[str, Any]:
-        """See `Order.state_dict`; that it exists tells Lightning that these batches can go on in mid-epoch."""
-        return self.sampler.state_dict()
-
-    def load_state_dict(self, state: dict[str, Any]) -> None:
-        """See `Order.load_state_dict`."""
-        self.sampler.load_state_dict(state)
+        self.begin()  # this is a generator: workers start, and epoch and `first` are read, at the first batch
+        yield from self.loader
 
 
 class ImageNetData(ImageModule):
@@ -154,7 +153,7 @@ class ImageNetData(ImageModule):
         files = self._listed(self._train)
         order = Order(self.train_size, self.batch_size, seed=self.seed, first=at.first, rank=at.rank, world=at.world)
         order.set_epoch(at.epoch)
-        return Loader(Pictures(files, self._random), self._kept, order, workers=self.workers)
+        return Loader(Pictures(files, self._random), self._kept, order, workers=self.workers, trainer=self.trainer)
 
     def val_dataloader(self) -> Loader | list[Loader]:
         """The centre of each held-out image, once; an empty list if none are held out."""

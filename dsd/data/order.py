@@ -136,3 +136,33 @@ class Order:
         changed = [f"{name} was {state.get(name)}, is {now[name]}" for name in now if state.get(name) != now[name]]
         if changed:
             raise ValueError(f"this checkpoint stopped inside an epoch of other batches: {'; '.join(changed)}")
+
+
+class Ordered:
+    """What a loader with an `Order` shows to Lightning: where `set_epoch` is, and that it can go on in mid-epoch."""
+
+    def __init__(self, order: Order, trainer: Trainer | None) -> None:
+        self.sampler = order
+        self.batch_sampler = order
+        self.trainer = trainer
+
+    def begin(self) -> int:
+        """The epoch that starts now, which the order is set to: the trainer's own count, or without one what it is.
+
+        Lightning calls `set_epoch` too, but with another counter; that one is ahead by an epoch if `max_steps` is set
+        and the run was resumed from a checkpoint of `on_train_epoch_end`, as it then ends that epoch a second time.
+        """
+        if self.trainer is not None:
+            self.sampler.set_epoch(self.trainer.current_epoch)
+        return self.sampler.epoch
+
+    def __len__(self) -> int:
+        return len(self.sampler)
+
+    def state_dict(self) -> dict[str, Any]:
+        """See `Order.state_dict`."""
+        return self.sampler.state_dict()
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """See `Order.load_state_dict`."""
+        self.sampler.load_state_dict(state)

@@ -32,9 +32,12 @@ class PhaseResult(TypedDict):
     name: str
     epochs: float  # 1.25 is allowed
     updates: int  # optimizer steps
+    first: int  # its first update
+    end: int  # the update after its last
     rate_first: float  # learning rate of the first update
     rate_last: float  # learning rate of the last update
-    sparsity: float  # removed fraction of all prunable weights, 0 to 1
+    sparsity: float  # removed fraction of all prunable weights, 0 to 1, counted from the weights
+    density: dict[str, float]  # kept fraction of each prunable tensor, 0 to 1
     metrics: dict[str, Any]  # "val/error1" and "val/error5" in %, "val/loss", ...; empty without validation
 
 

@@ -64,7 +64,7 @@ def as_text(result: Result, *, width: int = 120) -> str:
     buffer = io.StringIO()
     console = Console(file=buffer, width=width, color_system=None, legacy_windows=False)
     console.print(phase_table(result))
-    table = "\n".join(line.rstrip() for line in buffer.getvalue().strip("\n").splitlines())
+    table = "\n".join(line.rstrip() for line in buffer.getvalue().splitlines()).strip("\n")
     return "\n".join([table, "", *sentences(result)])
 
 
@@ -84,7 +84,8 @@ def _published_rows(result: Result) -> list[Mapping[str, Any]]:
 
 
 def _published_sentence(result: Result) -> str:
-    rows = _published_rows(result)
+    made = {phase["name"] for phase in result["metrics"]["phases"]}
+    rows = [row for row in _published_rows(result) if row["phase"] in made]
     published = result["published"] or {}
     if _comparable(result):
         return f"published: {published['source']} ({published['data']})."
@@ -93,8 +94,7 @@ def _published_sentence(result: Result) -> str:
     percent = " %" if str(published["metric"]).endswith("%") else ""
     epochs = " + ".join(f"{row['epochs']:g}" for row in rows if "epochs" in row)
     conditions = ", ".join(part for part in (str(published["data"]), f"{epochs} epochs" if epochs else "") if part)
-    data = result["config"].get("data")
-    name = data.get("name") if isinstance(data, Mapping) else data
+    name = result["config"].get("choices", {}).get("data")
     used = f"the {result['profile']} profile" + (f" ({name} data)" if isinstance(name, str) else "")
     label = str(published["metric"]).removesuffix("%").strip()
     return (

@@ -59,7 +59,7 @@ class Sparse:
     @torch.no_grad()
     def choose(self, weights: Mapping[str, Tensor], *, evidence: Mapping[str, Tensor], seed: int) -> Mask:
         """The mask for these weights: scored, allocated, cut. Raises ValueError naming a tensor with NaN or infinity."""
-        if self.allocation is uniform:  # one layer's score at a time, so memory stays at the largest layer's
+        if getattr(self.allocation, "func", self.allocation) is uniform:  # one layer's score at a time, so memory stays at the largest layer's
             return Mask({n: self._cut(n, self._score(n, w, evidence, seed), 1 - self.sparsity) for n, w in weights.items()})
         scores = {name: self._score(name, w, evidence, seed) for name, w in weights.items()}
         densities = self.allocation(scores, self.sparsity)

@@ -138,6 +138,7 @@ def test_offline_runs_are_complete_and_separate(
             log_artifact(logger, path, "final-0123456789ab")
         assert client.run is None
     assert exit_codes == [0, 0]
+    client.teardown()  # W&B's own process writes the last bytes just after the run is finished
     recorded = list(tmp_path.glob("wandb/offline-run-*/run-*.wandb"))
     assert recorded
     written = b"".join(path.read_bytes() for path in recorded)
@@ -227,6 +228,7 @@ def assert_recorded_offline(folder: Path, caplog: pytest.LogCaptureFixture) -> N
     [warning] = [record for record in caplog.records if record.name == tracking.__name__]
     assert warning.levelname == "WARNING"
     assert "recording offline instead, nothing is lost" in warning.getMessage()
+    client.teardown()  # W&B's own process writes the last bytes just after the run is finished
     [recorded] = folder.glob("wandb/offline-run-*/run-*.wandb")
     assert b"loss" in recorded.read_bytes()
 

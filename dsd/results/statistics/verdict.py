@@ -138,7 +138,8 @@ def _interval(low: float | None, high: float | None) -> str:
 
 
 def _need(needed: int | None, n: int, of_interest: float) -> str:
-    finds = f"to find {words.number(of_interest)}"
     if needed is None:
-        return f"no number of seeds {finds} follows from this spread"
-    return f"{finds} takes n = {needed}" + (", which was met: it is smaller, or chance hid it" if needed <= n else "")
+        return "this spread gives no number of seeds"
+    if needed <= n:
+        return f"n = {needed} is enough to find {words.number(of_interest)}, so it is smaller or chance hid it"
+    return f"to find {words.number(of_interest)} takes n = {needed}"

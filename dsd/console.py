@@ -1,0 +1,122 @@
+"""How a command talks: to the terminal, to the run's log, and about what the user got wrong."""
+
+from __future__ import annotations
+
+import logging
+import re
+import traceback
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from difflib import get_close_matches
+from typing import Any
+
+from rich import get_console
+
+from dsd.results.store import RunBusy, RunFolder
+
+log = logging.getLogger("dsd")
+
+
+class Refused(Exception):
+    """A run that can't go on; the message is for the user and says what to do."""
+
+
+class Bare(logging.Handler):
+    """Prints messages as they are, above a live progress line if there is one."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        get_console().print(self.format(record), soft_wrap=True, markup=False, highlight=False)
+
+
+def speak() -> None:
+    """Messages of `dsd` appear on the terminal, bare."""
+    log.setLevel(logging.INFO)
+    log.propagate = False
+    if not log.handlers:
+        log.addHandler(Bare())
+
+
+def hush() -> None:
+    """Of Lightning's messages only warnings are shown. Call it after Lightning is imported: it sets its own level then."""
+    for name in ("pytorch_lightning", "lightning_fabric", "lightning.pytorch", "lightning.fabric"):
+        logging.getLogger(name).setLevel(logging.WARNING)
+
+
+@contextmanager
+def recorded(folder: RunFolder, *, first: bool, fresh: bool) -> Iterator[None]:
+    """The run's folder is locked and its messages and errors go to `run.log`. Any error leaves as `Refused`.
+
+    `first`: this is rank 0; the others only run. `fresh`: what an earlier try left is removed.
+    """
+    if not first:
+        yield
+        return
+    try:
+        with folder.lock():
+            if fresh:
+                for path in (folder.result, folder.checkpoint):
+                    path.unlink(missing_ok=True)
+            with _into(folder):
+                yield
+    except RunBusy as error:
+        raise Refused(str(error)) from error
+
+
+@contextmanager
+def _into(folder: RunFolder) -> Iterator[None]:
+    handler = logging.FileHandler(folder.log, encoding="utf-8")
+    handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s"))
+    loggers = [log, logging.getLogger("pytorch_lightning"), logging.getLogger("py.warnings")]
+    logging.captureWarnings(True)
+    for logger in loggers:
+        logger.addHandler(handler)
+    try:
+        yield
+    except Refused:
+        raise
+    except Exception as error:
+        handler.stream.write(traceback.format_exc())
+        raise Refused(f"{_said(error)}\n(the whole story: {folder.log})") from error
+    finally:
+        for logger in loggers:
+            logger.removeHandler(handler)
+        logging.captureWarnings(False)
+        handler.close()
+
+
+def _said(error: BaseException) -> str:
+    """The message; where a library only wraps an error of ours, ours."""
+    while error.__cause__ is not None and "Error in call to target" in str(error):
+        error = error.__cause__
+    return f"{error}" if isinstance(error, (ValueError, OSError, TypeError)) else f"{type(error).__name__}: {error}"
+
+
+def explained(error: Exception, names: Iterable[str], groups: Mapping[str, list[str]]) -> str:
+    """What is wrong with the command line, with the nearest right name among keys, groups and a group's choices."""
+    text = str(error)
+    missing = re.search(r"(?:Could not find|In .*: Could not find) '([^']+)'", text)
+    if missing:
+        group, _, choice = missing.group(1).rpartition("/")
+        choices = groups.get(group, [])
+        return f"there is no {group}={choice}{_near(choice, choices)}; there are: {', '.join(choices)}"
+    key = re.search(r"Could not (?:override|append to config|delete from config)[^']*'([^']+)'", text)
+    if key is None:
+        key = re.search(r"full_key: (\S+)", text)
+    if key:
+        wrong = key.group(1)
+        return f"there is no key {wrong}{_near(wrong, [*groups, *names])}. `python run.py --cfg job` shows all keys; +{wrong}=... adds one"
+    cause: Any = error.__cause__
+    return text if cause is None or str(cause) in text else f"{text}: {cause}"
+
+
+def _near(wrong: str, right: Iterable[str]) -> str:
+    right = list(right)
+    last = wrong.rsplit(".", 1)[-1]
+    near = get_close_matches(wrong, right, n=3, cutoff=0.6)
+    near += [name for name in right if name.rsplit(".", 1)[-1] == last and name not in near]
+    if not near:
+        ends = get_close_matches(last, [name.rsplit(".", 1)[-1] for name in right], n=1, cutoff=0.7)
+        near = [name for name in right if ends and name.rsplit(".", 1)[-1] == ends[0]]
+    return f"; did you mean {' or '.join(near[:3])}?" if near else ""
+
+

@@ -1,0 +1,166 @@
+"""Train by a plan, measure the final weights, keep the result: `python run.py experiment=dsd_resnet18`, `--help` for more.
+
+    cfg -> data, model -> task -> Trainer.fit(plan) -> final weights -> Trainer.test -> result.json
+"""
+
+import logging
+import os
+import sys
+from datetime import datetime, timezone
+from pathlib import Path
+from typing import Any
+
+import hydra
+from hydra.core.hydra_config import HydraConfig
+from hydra.errors import HydraException
+from hydra.utils import instantiate
+from omegaconf import DictConfig, OmegaConf
+from rich import get_console
+
+from dsd.console import Refused, explained, hush, recorded, speak
+from dsd.results.identity import run_id
+from dsd.results.provenance import git_state, hardware, versions
+from dsd.results.store import RunFolder, Store, atomic_write
+from dsd.results.table import phase_table, sentences
+
+os.environ.setdefault("HYDRA_FULL_ERROR", "1")  # errors reach main(), which puts them in words
+CONF = Path(__file__).parent / "conf"
+COUNTS = ("data", "model", "task", "optimizer", "method", "trainer", "seed", "init_from", "init_skip", "observe")
+for name, formula in {
+    "plus": lambda *terms: sum(terms),
+    "minus": lambda a, b: a - b,
+    "times": lambda a, b: a * b,
+}.items():
+    OmegaConf.register_new_resolver(name, formula, replace=True)
+
+log = logging.getLogger("dsd")
+failed: list[str] = []
+
+
+@hydra.main(version_base="1.3", config_path="conf", config_name="config")
+def job(cfg: DictConfig) -> None:
+    """One run of a sweep or the only one; a failure is told and doesn't stop the others."""
+    try:
+        run(cfg)
+    except (Refused, ValueError) as error:
+        failed.append(str(error))
+        log.error(str(error))
+
+
+def run(cfg: DictConfig) -> None:
+    """Found finished, continued, or done from the start."""
+    from dsd.weights import started_from  # torch takes seconds to import: --help answers at once
+
+    choices = {group: name for group, name in HydraConfig.get().runtime.choices.items() if "hydra" not in group}
+    config: dict[str, Any] = OmegaConf.to_container(cfg, resolve=True, throw_on_missing=True)  # type: ignore[assignment]
+    store = Store(Path(cfg.runs))
+    weights, origin = started_from(cfg.init_from, store.root)
+    identity = {key: config[key] for key in COUNTS} | {"init_from": origin}
+    folder = store.run(run_id(identity))
+    if folder.finished and not cfg.force:
+        log.info("run %s is finished; force=true does it again", folder.run_id)
+        return show(folder)
+    first = os.environ.get("LOCAL_RANK", "0") == "0" and os.environ.get("NODE_RANK", "0") == "0"
+    with recorded(folder, first=first, fresh=cfg.force):
+        atomic_write(folder.config, OmegaConf.to_yaml(cfg, resolve=True))
+        log.info("run %s: %s %s, seed %s, in %s", folder.run_id, cfg.name, cfg.method.name, cfg.seed, folder.path)
+        tracker = instantiate(cfg.track)(
+            folder=folder.path, run_id=folder.run_id, name=f"{cfg.name}/{cfg.method.name}/{cfg.seed}",
+            group=f"{cfg.name}/{cfg.method.name}", tags=[cfg.profile, *cfg.tags], config=config | {"choices": choices},
+        )  # fmt: skip
+        with tracker as logger:
+            result = train(cfg, folder, weights, logger)
+        if first:
+            atomic = {"run_id": folder.run_id, "config": config | {"choices": choices}, "git": git_state(CONF.parent)}
+            folder.write_result(result | atomic | {"versions": versions(), "hardware": hardware()})
+            folder.checkpoint.unlink(missing_ok=True)
+            show(folder)
+
+
+def train(cfg: DictConfig, folder: RunFolder, weights: Any, logger: Any) -> dict[str, Any]:
+    """Fit, save and test; what there is to say of it."""
+    import pytorch_lightning as pl
+    import torch
+
+    from dsd.callbacks import Distributions, History, LastCheckpoint, PhaseProgress, PhaseWeights, PlanCallback, Seeds
+    from dsd.plan import flat
+    from dsd.results.tracking import log_artifact
+    from dsd.weights import initialise_, save_weights
+
+    hush()
+    if cfg.threads:
+        torch.set_num_threads(cfg.threads)
+    torch.utils.deterministic.fill_uninitialized_memory = False  # deterministic enough, and half the memory traffic
+    began = datetime.now(timezone.utc)
+    pl.seed_everything(cfg.seed, workers=True, verbose=False)
+    data = instantiate(cfg.data)
+    data.prepare_data()
+    data.setup("fit")  # before the network is made: what is missing should be said at once
+    net = instantiate(cfg.model)
+    if weights is not None:
+        kept = initialise_(net, weights, skip=cfg.init_skip)
+        log.info("started from %s%s", cfg.init_from, f"; new: {', '.join(kept)}" if kept else "")
+    task = instantiate(cfg.task)(net, instantiate(cfg.optimizer))
+    phases = flat(instantiate(cfg.method.phases, _convert_="all"))
+    history, distributions = History(phases), Distributions(phases, bins=cfg.histogram_bins)
+    checkpoint = LastCheckpoint(folder.checkpoint, seconds=cfg.checkpoint.seconds)
+    extra = [PhaseProgress(phases)] if cfg.progress else []
+    extra += [PhaseWeights(phases, folder.path)] if cfg.save.phases else []
+    trainer = instantiate(
+        cfg.trainer, max_epochs=-1, logger=logger or False, enable_progress_bar=False, enable_model_summary=False,
+        num_sanity_val_steps=0, enable_checkpointing=True, default_root_dir=folder.path, limit_val_batches=None if data.val_size else 0,
+        callbacks=[Seeds(cfg.seed), PlanCallback(phases, seed=cfg.seed, observe=cfg.observe),
+                   *instantiate(cfg.method.callbacks), history, distributions, *extra, checkpoint],
+    )  # fmt: skip
+    resume = str(folder.checkpoint) if folder.checkpoint.exists() and not cfg.force else None
+    trainer.fit(task, datamodule=data, ckpt_path=resume, weights_only=True if resume else None)
+    save_weights(net, folder.final)
+    atomic_write(folder.path / "distributions.json", distributions.as_json())
+    log_artifact(logger, folder.final, f"{cfg.name}-{folder.run_id}")
+    trainer.test(task, datamodule=data, verbose=False)
+    test = {name: float(value) for name, value in trainer.callback_metrics.items() if name.startswith("test/")}
+    return {
+        "name": cfg.name, "method": cfg.method.name, "profile": cfg.profile, "seed": cfg.seed,
+        "metrics": {"phases": history.phases, "test": test | {"test/n": data.test_size}},
+        "published": OmegaConf.to_container(cfg.published) if cfg.get("published") else None,
+        "history": history.rows, "updates": trainer.global_step, "images": history.images, "seconds": history.seconds,
+        "images_per_second": history.images / max(history.seconds, 1e-9), "restarts": history.restarts,
+        "started": began.isoformat(), "finished": datetime.now(timezone.utc).isoformat(),
+    }  # fmt: skip
+
+
+def show(folder: RunFolder) -> None:
+    """Print what a finished run reached."""
+    result = folder.read_result()
+    get_console().print(phase_table(result))
+    for sentence in sentences(result):
+        log.info(sentence)
+    log.info("%.0f s, %.0f images/s; result: %s", result["seconds"], result["images_per_second"], folder.result)
+
+
+def vocabulary() -> tuple[list[str], dict[str, list[str]]]:
+    """All keys of the default config, and all groups with their choices."""
+    with hydra.initialize_config_dir(str(CONF), version_base="1.3"):
+        cfg = OmegaConf.to_container(hydra.compose("config"))
+
+    def keys(node: Any, path: str) -> list[str]:
+        inside = node.items() if isinstance(node, dict) else ()
+        return [name for key, value in inside for name in (f"{path}{key}", *keys(value, f"{path}{key}."))]
+
+    groups = {folder.name: sorted(f.stem for f in folder.glob("*.yaml")) for folder in CONF.iterdir() if folder.is_dir()}
+    return keys(cfg, ""), groups
+
+
+def main() -> int:
+    """Run, and put what goes wrong in words; the exit code."""
+    speak()
+    try:
+        job()
+    except HydraException as error:
+        log.error(explained(error, *vocabulary()))
+        return 2
+    return 1 if failed else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,299 @@
+"""Correction over a study, seeds needed, and verdicts: references, the rule case by case, and how often it errs."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from numpy.typing import NDArray
+from statsmodels.stats.multitest import multipletests
+from statsmodels.stats.power import TTestIndPower, TTestPower
+
+from dsd.results.statistics import (
+    Summary,
+    benjamini_hochberg,
+    brown_forsythe,
+    f_test,
+    fewest_for_ratio,
+    holm,
+    one_sample_t,
+    paired_bootstrap,
+    paired_t,
+    power_of,
+    seeds_needed,
+    spread_verdict,
+    verdict,
+    welch,
+    wilcoxon,
+)
+
+FINETUNE_HALF, FINETUNE = Summary(16, 8.16, 0.08), Summary(16, 7.97, 0.04)  # PROTOCOLS 1.4
+SPARSE_HALF, DSD = Summary(16, 8.12, 0.05), Summary(16, 7.89, 0.03)
+Array = NDArray[np.float64]
+
+
+def by_seed(values: Array | list[float]) -> dict[int, float]:
+    return {seed: float(value) for seed, value in enumerate(values)}
+
+
+def near(hits: Array | list[bool], chance: float) -> None:
+    """The rate is `chance`, within 4 binomial standard deviations."""
+    assert abs(np.mean(hits) - chance) < 4 * math.sqrt(chance * (1 - chance) / len(hits))
+
+
+# --- correction ---
+
+
+@settings(max_examples=10, deadline=None)  # statsmodels collects garbage at every call
+@given(st.lists(st.floats(0, 1), min_size=1, max_size=12))
+def test_corrections_are_statsmodels(raw: list[float]) -> None:
+    named = {f"claim {i}": p for i, p in enumerate(raw)}
+    assert list(holm(named).values()) == pytest.approx(list(multipletests(raw, method="holm")[1]))
+    assert list(benjamini_hochberg(named).values()) == pytest.approx(list(multipletests(raw, method="fdr_bh")[1]))
+    assert list(holm(named)) == list(named)
+
+
+def test_a_test_without_p_stays_so_and_counts() -> None:
+    assert holm({"a": 0.02, "b": None}) == {"a": 0.04, "b": None}
+    assert benjamini_hochberg({"a": 0.02, "b": None}) == {"a": 0.04, "b": None}
+    assert holm({}) == benjamini_hochberg({}) == {}
+    with pytest.raises(ValueError, match="b: a p lies between 0 and 1, got nan"):
+        holm({"a": 0.5, "b": math.nan})
+
+
+def test_holm_keeps_the_chance_of_any_false_claim_and_bh_their_share() -> None:
+    draw = np.random.default_rng(0).uniform(size=(3000, 5))
+    adjusted = [holm(by_seed(row)) for row in draw]  # type: ignore[arg-type]
+    near([min(p.values()) <= 0.1 for p in adjusted], 1 - (1 - 0.1 / 5) ** 5)
+    real = np.random.default_rng(1).uniform(0, 1e-6, (3000, 3))
+    found = [benjamini_hochberg(by_seed(row)) for row in np.hstack([draw, real])]  # type: ignore[arg-type]
+    false = np.array([sum(p[i] <= 0.1 for i in range(5)) for p in found])
+    assert np.mean(false / (false + 3)) == pytest.approx(0.1 * 5 / 8, abs=4 * 0.12 / math.sqrt(3000))
+
+
+# --- power ---
+
+
+@pytest.mark.parametrize("size", [0.3, 0.8, 2.0])
+@pytest.mark.parametrize("alpha", [0.01, 0.05])
+def test_power_and_seeds_are_statsmodels(size: float, alpha: float) -> None:
+    paired = TTestPower()
+    assert power_of(10, difference=size, sds=(1.0,), alpha=alpha) == pytest.approx(
+        paired.power(size, 10, alpha), abs=1e-6
+    )
+    needed = seeds_needed(difference=-size, sds=(1.0,), power=0.8, alpha=alpha)
+    assert needed.n == math.ceil(paired.solve_power(size, alpha=alpha, power=0.8))
+    unpaired = TTestIndPower()
+    assert power_of(10, difference=size, sds=(1.0, 1.0), alpha=alpha) == pytest.approx(
+        unpaired.power(size, 10, alpha), abs=1e-6
+    )
+    needed = seeds_needed(difference=size, sds=(1.0, 1.0), power=0.9, alpha=alpha)
+    assert needed.n == math.ceil(unpaired.solve_power(size, alpha=alpha, power=0.9))
+
+
+@settings(max_examples=30, deadline=None)
+@given(st.floats(0.05, 50), st.floats(0.1, 0.99), st.sampled_from([(1.0,), (0.4, 1.0), (0.0, 2.0)]))
+def test_seeds_needed_is_the_fewest(difference: float, power: float, sds: tuple[float, ...]) -> None:
+    n = seeds_needed(difference=difference, sds=sds, power=power, alpha=0.05).n
+    assert n is not None
+    assert power_of(n, difference=difference, sds=sds, alpha=0.05) >= power
+    assert n == 2 or power_of(n - 1, difference=difference, sds=sds, alpha=0.05) < power
+
+
+def test_seeds_needed_in_words() -> None:
+    assert seeds_needed(difference=0.5, sds=(1.0,), power=0.8, alpha=0.05).sentence == (
+        "34 pairs find an effect of 0.5 at sd 1 with probability 0.8 (two-sided t at 0.05)."
+    )
+    nothing = seeds_needed(difference=0.0, sds=(1.0,), power=0.8, alpha=0.05)
+    assert nothing.n is None
+    assert "No number of pairs finds an effect of 0" in nothing.sentence
+    flat = seeds_needed(difference=0.1, sds=(0.0,), power=0.8, alpha=0.05)
+    assert flat.n is None
+    assert "No spread was observed" in flat.sentence
+    tiny = seeds_needed(difference=1e-6, sds=(1.0, 1.0), power=0.8, alpha=0.05)
+    assert tiny.n is None
+    assert "more than 1000000 seeds in each arm" in tiny.sentence
+
+
+@pytest.mark.parametrize("sds", [(), (1.0, 1.0, 1.0), (-1.0,), (math.nan,), (math.inf,)])
+def test_impossible_spreads_are_errors(sds: tuple[float, ...]) -> None:
+    with pytest.raises(ValueError, match="standard deviations"):
+        seeds_needed(difference=0.1, sds=sds, power=0.8, alpha=0.05)
+
+
+def test_power_at_the_boundary() -> None:
+    with pytest.raises(ValueError, match="at least two seeds"):
+        power_of(1, difference=1.0, sds=(1.0,), alpha=0.05)
+    with pytest.raises(ValueError, match="needs a spread"):
+        power_of(5, difference=1.0, sds=(0.0,), alpha=0.05)
+    assert power_of(5, difference=0.0, sds=(1.0,), alpha=0.05) == pytest.approx(0.05)
+    assert power_of(2, difference=1e4, sds=(1.0,), alpha=0.05) == pytest.approx(1)
+    assert fewest_for_ratio(ratio=1.0, power=0.8, alpha=0.05) is None
+
+
+def test_that_many_seeds_do_find_the_effect() -> None:
+    n = seeds_needed(difference=0.1, sds=(0.1, 0.2), power=0.8, alpha=0.05).n
+    assert n is not None
+    draw = np.random.default_rng(2)
+    found = [
+        welch(draw.normal(7.9, 0.1, n), draw.normal(8, 0.2, n), confidence=0.95).p < 0.05  # type: ignore[operator]
+        for _ in range(1500)
+    ]
+    near(found, power_of(n, difference=0.1, sds=(0.1, 0.2), alpha=0.05))
+    m = fewest_for_ratio(ratio=0.5, power=0.8, alpha=0.05)
+    assert m is not None
+    wins = [f_test(draw.normal(0, 0.5, m), draw.normal(0, 1, m), confidence=0.95).p < 0.05 for _ in range(1500)]  # type: ignore[operator]
+    assert 0.8 - 4 * math.sqrt(0.16 / 1500) < np.mean(wins) < 0.85
+
+
+# --- verdicts ---
+
+
+def judge(mean: float, std: float, *, corrected_p: float | None = None, better: str = "lower") -> tuple[str, str]:
+    found = one_sample_t(Summary(16, mean, std), 0.0, confidence=0.95)
+    answer = verdict(
+        "DSD helps",
+        found,
+        better=better,  # type: ignore[arg-type]
+        margin=0.1,
+        alpha=0.05,
+        power=0.8,
+        corrected_p=corrected_p,
+    )
+    return answer.outcome, answer.sentence
+
+
+def test_the_rule_case_by_case() -> None:
+    outcome, sentence = judge(-0.2, 0.1)
+    assert outcome == "supported"
+    assert sentence.startswith("DSD helps: supported, gain 0.2 (0.1467 to 0.2533), p = ")
+    outcome, sentence = judge(-0.06, 0.05)
+    assert outcome == "supported"
+    assert "though less than the 0.1 of interest" in sentence
+    outcome, sentence = judge(0.2, 0.1)
+    assert outcome == "not supported"
+    assert "it is the reverse: gain -0.2" in sentence
+    outcome, sentence = judge(-0.01, 0.1)
+    assert outcome == "not supported"
+    assert "the arms are equivalent (margin 0.1" in sentence
+    outcome, sentence = judge(0.06, 0.2)
+    assert outcome == "not supported"
+    assert "a gain that large is excluded (margin 0.1" in sentence
+    outcome, sentence = judge(-0.1, 0.3)
+    assert outcome == "undecided"
+    assert sentence.startswith("DSD helps: undecided at n = 16, gain 0.1 (-0.05986 to 0.2599), p = 0.2")
+    assert sentence.endswith("to find 0.1 takes n = 73.")
+
+
+def test_direction_is_explicit() -> None:
+    assert judge(0.2, 0.1, better="higher")[0] == "supported"
+    assert judge(-0.2, 0.1, better="higher")[0] == "not supported"
+    with pytest.raises(ValueError, match='"lower" or "higher"'):
+        judge(0.2, 0.1, better="more")
+
+
+@settings(deadline=None)
+@given(st.floats(-0.3, 0.3), st.floats(0.01, 0.5))
+def test_turning_metric_and_direction_together_changes_nothing(mean: float, std: float) -> None:
+    assert judge(mean, std, better="lower") == judge(-mean, std, better="higher")
+
+
+def test_the_correction_can_take_support_away() -> None:
+    assert judge(-0.15, 0.25)[0] == "supported"
+    outcome, sentence = judge(-0.15, 0.25, corrected_p=0.09)
+    assert outcome == "undecided"
+    assert "p = 0.09" in sentence
+    with pytest.raises(ValueError, match=r"corrected p \(0.001\) lies between"):
+        judge(-0.15, 0.25, corrected_p=0.001)
+
+
+def test_enough_seeds_and_still_undecided_says_so() -> None:
+    assert "n = 10 is enough to find 0.1, so it is smaller or chance hid it" in judge(-0.06, 0.1, corrected_p=0.2)[1]
+
+
+def test_verdicts_on_degenerate_data() -> None:
+    control = by_seed([8.26, 8.11, 7.93, 8.40, 8.05])
+    treated = {seed: value - 0.1 for seed, value in control.items()}
+    for test in (paired_t, wilcoxon):
+        found = test(treated, control, confidence=0.95)
+        answer = verdict("DSD helps", found, better="lower", margin=0.1, alpha=0.05, power=0.8)
+        assert (answer.outcome, answer.seeds_needed) == ("undecided", None)
+    found = paired_t(treated, control, confidence=0.95)
+    answer = verdict("DSD helps", found, better="lower", margin=0.1, alpha=0.05, power=0.8, corrected_p=None)
+    assert answer.sentence == (
+        "DSD helps: undecided at n = 5, gain 0.1; every seed differs by exactly -0.1; no spread, no p (paired t)."
+    )
+
+
+def test_the_interval_must_fit_alpha() -> None:
+    found = welch(DSD, FINETUNE, confidence=0.9)
+    with pytest.raises(ValueError, match=r"interval at 0\.9 cannot be judged at alpha = 0\.05"):
+        verdict("DSD helps", found, better="lower", margin=0.1, alpha=0.05, power=0.8)
+
+
+def test_a_bootstrap_interval_can_be_judged() -> None:
+    draw = np.random.default_rng(3)
+    control = draw.normal(8, 0.2, 16)
+    arms = by_seed(control - draw.exponential(0.1, 16)), by_seed(control)
+    effect = paired_bootstrap(*arms, confidence=0.95, resamples=999, seed=0)
+    found = replace(paired_t(*arms, confidence=0.95), effect=effect)
+    assert verdict("DSD helps", found, better="lower", margin=0.05, alpha=0.05, power=0.8).outcome == "supported"
+    assert "BCa interval" in found.sentence
+
+
+def test_the_published_claims() -> None:
+    def say(treated: Summary, control: Summary) -> str:
+        found = welch(treated, control, confidence=0.95)
+        return verdict("claim", found, better="lower", margin=0.05, alpha=0.05, power=0.8).sentence
+
+    assert say(DSD, FINETUNE) == "claim: supported, gain 0.08 (0.05439 to 0.1056), p = 6.5e-07."
+    assert say(SPARSE_HALF, FINETUNE_HALF) == (
+        "claim: undecided at n = 16, gain 0.04 (-0.008558 to 0.08856), p = 0.1; to find 0.05 takes n = 30."
+    )
+    spread = spread_verdict(
+        "DSD lowers the spread", f_test(DSD, FINETUNE, confidence=0.95), ratio=0.75, alpha=0.05, power=0.8
+    )
+    assert spread.sentence == (
+        "DSD lowers the spread: undecided at n = 16, sd ratio 0.75 (0.4433 to 1.269), p = 0.28; "
+        "to find 0.75 takes n = 97."
+    )
+
+
+def test_the_rule_for_spread_case_by_case() -> None:
+    def say(a: float, b: float, n: int, corrected_p: float | None = None) -> tuple[str, str]:
+        found = f_test(Summary(n, 8, a), Summary(n, 8, b), confidence=0.95)
+        answer = spread_verdict("s", found, ratio=0.75, alpha=0.05, power=0.8, corrected_p=corrected_p)
+        return answer.outcome, answer.sentence
+
+    assert say(0.03, 0.09, 16)[0] == "supported"
+    assert say(0.03, 0.09, 16, corrected_p=0.2)[0] == "undecided"
+    assert "it is the reverse" in say(0.09, 0.03, 16)[1]
+    assert say(0.09, 0.03, 16)[0] == say(0.1, 0.1, 200)[0] == "not supported"
+    assert "a ratio as low as 0.75 is excluded" in say(0.1, 0.1, 200)[1]
+    assert say(0.0, 0.1, 16) == (
+        "undecided",
+        "s: undecided at n = 16, all values of treated are equal, no p (F).",
+    )
+    draw = np.random.default_rng(4).normal(8, 1, (2, 30))
+    calm, wild = draw[0] * 0.1, draw[1]
+    assert spread_verdict("s", brown_forsythe(calm, wild), ratio=0.75, alpha=0.05, power=0.8).outcome == "supported"
+    assert spread_verdict("s", brown_forsythe(wild, calm), ratio=0.75, alpha=0.05, power=0.8).outcome == "not supported"
+
+
+def test_how_often_the_rule_errs() -> None:
+    """Without an effect alpha / 2 of all studies are supported; a gain of the margin is refused in alpha at most."""
+    draw = np.random.default_rng(5).normal(0, 0.2, (700, 10))
+    zero = by_seed([0.0] * 10)
+
+    def outcomes(gain: float) -> list[str]:
+        found = (paired_t(by_seed(row - gain), zero, confidence=0.95) for row in draw)
+        return [verdict("c", f, better="lower", margin=0.15, alpha=0.05, power=0.8).outcome for f in found]
+
+    near([outcome == "supported" for outcome in outcomes(0.0)], 0.025)
+    at_margin = outcomes(0.15)
+    near([o == "supported" for o in at_margin], power_of(10, difference=0.15, sds=(0.2,), alpha=0.05))
+    assert np.mean([o == "not supported" for o in at_margin]) < 0.05 + 3 * math.sqrt(0.05 * 0.95 / 700)

@@ -16,6 +16,8 @@ import pytorch_lightning as pl
 import torch
 from pytorch_lightning.callbacks import Checkpoint
 
+from dsd.callbacks.place import updated
+
 
 class LastCheckpoint(Checkpoint):
     """Keeps `path` no older than `seconds` of training (0: after every update that can be resumed from)."""
@@ -31,13 +33,11 @@ class LastCheckpoint(Checkpoint):
     def on_train_batch_end(
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
-        if (batch_idx + 1) % trainer.accumulate_grad_batches or _validation_due(trainer, batch_idx):
+        if not updated(trainer, batch_idx) or _validation_due(trainer, batch_idx):
             return
-        if trainer.strategy.broadcast(time.monotonic() - self._saved < self.seconds) if trainer.world_size > 1 else (
-            time.monotonic() - self._saved < self.seconds
-        ):
-            return
-        self.save(trainer, outputs)
+        due = time.monotonic() - self._saved >= self.seconds
+        if trainer.strategy.broadcast(due) if trainer.world_size > 1 else due:
+            self.save(trainer, outputs)
 
     def save(self, trainer: pl.Trainer, outputs: Any) -> None:
         """Write the checkpoint now. Raises ValueError if training has diverged, OSError if the disk is full."""

@@ -12,6 +12,7 @@ from pytorch_lightning.callbacks import Callback
 from torch import Tensor
 
 from dsd.callbacks.history import watched
+from dsd.callbacks.place import lay_out, updated
 from dsd.plan import Phase, Plan, flat
 from dsd.results.tracking import log_histogram
 
@@ -30,8 +31,7 @@ class Distributions(Callback):
         self._plan: Plan | None = None
 
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        per_epoch = -(-int(trainer.num_training_batches) // trainer.accumulate_grad_batches)
-        self._plan = Plan(self._phases, per_epoch)
+        self._plan = lay_out(trainer, self._phases)
 
     def on_train_batch_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule, batch: Any, batch_idx: int) -> None:
         assert self._plan is not None
@@ -43,7 +43,7 @@ class Distributions(Callback):
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
         assert self._plan is not None
-        if trainer.global_step in self._plan.ends:
+        if trainer.global_step in self._plan.ends and updated(trainer, batch_idx):
             self._record(trainer, pl_module, "end", self._plan.ends.index(trainer.global_step))
 
     def as_json(self) -> str:

@@ -12,6 +12,7 @@ from pytorch_lightning.callbacks import Callback
 from torch.nn import Parameter
 
 from dsd.callbacks.checkpoint import diverged
+from dsd.callbacks.place import lay_out, updated
 from dsd.plan import Phase, Plan, flat
 from dsd.sparsity import density, prunable
 
@@ -36,8 +37,7 @@ class History(Callback):
         self._weights: dict[str, Parameter] = {}
 
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        per_epoch = -(-int(trainer.num_training_batches) // trainer.accumulate_grad_batches)
-        self.plan = Plan(self._phases, per_epoch)
+        self.plan = lay_out(trainer, self._phases)
         self._weights = watched(pl_module, self._phases)
         self._since = time.perf_counter()
 
@@ -48,6 +48,8 @@ class History(Callback):
         self._loss = loss.clone() if self._loss is None else self._loss.add_(loss)
         self._losses += 1
         self.images += len(batch[0]) * trainer.world_size
+        if not updated(trainer, batch_idx):
+            return
         if trainer.global_step % trainer.log_every_n_steps == 0:
             self._check(trainer)
             for logger in trainer.loggers:

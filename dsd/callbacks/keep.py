@@ -9,7 +9,8 @@ from typing import Any
 import pytorch_lightning as pl
 from pytorch_lightning.callbacks import Callback
 
-from dsd.plan import Phase, Plan, flat
+from dsd.callbacks.place import lay_out, updated
+from dsd.plan import Phase, flat
 from dsd.weights import save_weights
 
 
@@ -23,8 +24,7 @@ class PhaseWeights(Callback):
     def on_train_batch_end(
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
-        per_epoch = -(-int(trainer.num_training_batches) // trainer.accumulate_grad_batches)
-        ends = Plan(self._phases, per_epoch).ends
-        if trainer.global_step in ends and trainer.is_global_zero:
+        ends = lay_out(trainer, self._phases).ends
+        if trainer.global_step in ends and updated(trainer, batch_idx) and trainer.is_global_zero:
             name = self._phases[ends.index(trainer.global_step)].name
             save_weights(pl_module.net, self._folder / f"{name}.safetensors")  # type: ignore[arg-type]

@@ -16,6 +16,7 @@ from typing import Any
 import pytorch_lightning as pl
 from pytorch_lightning.callbacks import Callback
 
+from dsd.callbacks.place import lay_out, updated
 from dsd.phases import Phases, dsd_phases
 from dsd.plan import Phase, Plan, flat
 
@@ -42,12 +43,14 @@ class PlanCallback(Callback):
         return self.active.plan
 
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        per_epoch = trainer.num_training_batches
-        if per_epoch == float("inf"):
-            raise ValueError("the plan counts in epochs, and the training data has no length: set limit_train_batches")
-        per_epoch = -(-int(per_epoch) // trainer.accumulate_grad_batches)
+        if len(trainer.optimizers) != 1:
+            raise ValueError(
+                f"the plan needs exactly one optimizer, found {len(trainer.optimizers)}: Lightning counts the steps of all "
+                "together as updates. With several, use dsd.Phases in your training_step"
+            )
+        plan = lay_out(trainer, self.phases)
         self.active = Phases(
-            pl_module, trainer.optimizers, self.phases, per_epoch, seed=self.seed, observe=self.observe
+            pl_module, trainer.optimizers, self.phases, plan.updates_per_epoch, seed=self.seed, observe=self.observe
         )
         if self._restored is not None:
             self.active.load_state_dict(self._restored)
@@ -63,7 +66,7 @@ class PlanCallback(Callback):
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
         assert self.active is not None
-        if trainer.global_step in self.plan.ends:
+        if trainer.global_step in self.plan.ends and updated(trainer, batch_idx):
             self._validate_at(trainer, batch_idx)
             if trainer.global_step >= self.plan.updates:
                 trainer.should_stop = True

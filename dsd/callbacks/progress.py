@@ -13,6 +13,7 @@ from rich import get_console
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
 
+from dsd.callbacks.place import lay_out
 from dsd.plan import Phase, Plan, flat
 
 log = logging.getLogger("dsd")
@@ -34,8 +35,7 @@ class PhaseProgress(Callback):
         self._loss = ""
 
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        per_epoch = -(-int(trainer.num_training_batches) // trainer.accumulate_grad_batches)
-        self._plan = Plan(self._phases, per_epoch)
+        self._plan = lay_out(trainer, self._phases)
         self._clock, self._images = time.monotonic(), 0
         if not trainer.is_global_zero:
             return

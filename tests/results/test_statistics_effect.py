@@ -211,7 +211,7 @@ def test_the_decomposition_uses_the_seeds_all_arms_have() -> None:
         decompose(t, m, b, confidence=0.95)
     found = decompose(t, m, b, confidence=0.95, missing="drop")
     assert found.total.n == found.training.n == found.method.n == 3
-    assert found.total.dropped == (3,)
+    assert found.total.dropped == found.training.dropped == found.method.dropped == (3,)
 
 
 def test_no_share_of_a_total_that_may_be_zero() -> None:

@@ -53,6 +53,8 @@ def test_f_of_values_is_f_of_their_summary_and_turns_with_the_arms() -> None:
     assert found.interval is not None
     assert back.interval is not None
     assert (found.interval.low, found.interval.high) == pytest.approx((1 / back.interval.high, 1 / back.interval.low))
+    for edge in (found.interval.low, found.interval.high):  # the interval holds the ratios that are not rejected
+        assert f_test(a / edge, b, confidence=0.9).p == pytest.approx(0.1)
 
 
 def test_pitman_morgan_is_the_correlation_of_sums_and_differences() -> None:

@@ -57,7 +57,7 @@ def run(cfg: DictConfig) -> None:
     weights, origin = started_from(cfg.init_from, store.root)
     identity = {key: config[key] for key in COUNTS} | {"init_from": origin}
     folder = store.run(run_id(identity))
-    if folder.finished and not cfg.force:
+    if not cfg.force and folder.finished:
         log.info("run %s is finished; force=true does it again", folder.run_id)
         return show(folder)
     first = os.environ.get("LOCAL_RANK", "0") == "0" and os.environ.get("NODE_RANK", "0") == "0"

@@ -113,10 +113,10 @@ def _near(wrong: str, right: Iterable[str]) -> str:
     right = list(right)
     last = wrong.rsplit(".", 1)[-1]
     near = get_close_matches(wrong, right, n=3, cutoff=0.6)
-    near += [name for name in right if name.rsplit(".", 1)[-1] == last and name not in near]
+    near += [name for name in right if name.rsplit(".", 1)[-1] == last]
     if not near:
         ends = get_close_matches(last, [name.rsplit(".", 1)[-1] for name in right], n=1, cutoff=0.7)
         near = [name for name in right if ends and name.rsplit(".", 1)[-1] == ends[0]]
-    return f"; did you mean {' or '.join(near[:3])}?" if near else ""
+    return f" (did you mean {' or '.join(list(dict.fromkeys(near))[:3])}?)" if near else ""
 
 

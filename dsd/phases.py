@@ -70,9 +70,9 @@ class Phases:
         self.held: Any = None
         self.evidence: dict[str, Tensor] = {}
         self._until = 0
-        for phase in self.plan.phases:  # a selector that matches nothing must fail now, not after the dense phase
+        for phase in self.plan.phases:  # what can't be done must fail now, not after the dense phase
             if phase.constraint is not None:
-                phase.constraint.weights(module)
+                phase.constraint.check(module)
         self._hooks = [h for o in self.optimizers for h in self._hook(o)]
 
     @property

@@ -12,7 +12,7 @@ from pytorch_lightning.callbacks import Callback
 from torch import Tensor
 
 from dsd.callbacks.history import watched
-from dsd.callbacks.place import lay_out, updated
+from dsd.callbacks.place import lay_out, network, updated
 from dsd.plan import Phase, Plan, flat
 from dsd.results.tracking import log_histogram
 
@@ -62,7 +62,7 @@ class Distributions(Callback):
         where = f"{edge} of {self._phases[index].name}"
         if self.records and (self.records[-1]["where"], self.records[-1]["update"]) == (where, trainer.global_step):
             return
-        layers = {name: histogram(p.detach(), self.bins) for name, p in watched(module, self._phases).items()}
+        layers = {name: histogram(p.detach(), self.bins) for name, p in watched(network(module), self._phases).items()}
         self.records.append({"where": where, "update": trainer.global_step, "layers": layers})
         for logger in trainer.loggers:
             for name, h in layers.items():

@@ -12,7 +12,7 @@ from pytorch_lightning.callbacks import Callback
 from torch.nn import Parameter
 
 from dsd.callbacks.checkpoint import diverged
-from dsd.callbacks.place import lay_out, updated
+from dsd.callbacks.place import lay_out, network, updated
 from dsd.plan import Phase, Plan, flat
 from dsd.sparsity import density, prunable
 
@@ -38,7 +38,7 @@ class History(Callback):
 
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         self.plan = lay_out(trainer, self._phases)
-        self._weights = watched(pl_module, self._phases)
+        self._weights = watched(network(pl_module), self._phases)
         self._since = time.perf_counter()
 
     def on_train_batch_end(

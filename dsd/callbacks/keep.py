@@ -9,13 +9,13 @@ from typing import Any
 import pytorch_lightning as pl
 from pytorch_lightning.callbacks import Callback
 
-from dsd.callbacks.place import lay_out, updated
+from dsd.callbacks.place import lay_out, network, updated
 from dsd.plan import Phase, flat
 from dsd.weights import save_weights
 
 
 class PhaseWeights(Callback):
-    """Writes `folder`/<phase>.safetensors, the weights of `module.net`, when a phase ends."""
+    """Writes `folder`/<phase>.safetensors, the weights of the network, when a phase ends."""
 
     def __init__(self, phases: Sequence[Phase], folder: Path) -> None:
         self._phases = flat(phases)
@@ -27,4 +27,4 @@ class PhaseWeights(Callback):
         ends = lay_out(trainer, self._phases).ends
         if trainer.global_step in ends and updated(trainer, batch_idx) and trainer.is_global_zero:
             name = self._phases[ends.index(trainer.global_step)].name
-            save_weights(pl_module.net, self._folder / f"{name}.safetensors")  # type: ignore[arg-type]
+            save_weights(network(pl_module), self._folder / f"{name}.safetensors")

@@ -16,7 +16,7 @@ from typing import Any
 import pytorch_lightning as pl
 from pytorch_lightning.callbacks import Callback
 
-from dsd.callbacks.place import lay_out, updated
+from dsd.callbacks.place import lay_out, network, updated
 from dsd.phases import Phases, dsd_phases
 from dsd.plan import Phase, Plan, flat
 
@@ -50,7 +50,7 @@ class PlanCallback(Callback):
             )
         plan = lay_out(trainer, self.phases)
         self.active = Phases(
-            pl_module, trainer.optimizers, self.phases, plan.updates_per_epoch, seed=self.seed, observe=self.observe
+            network(pl_module), trainer.optimizers, self.phases, plan.updates_per_epoch, seed=self.seed, observe=self.observe
         )
         if self._restored is not None:
             self.active.load_state_dict(self._restored)
@@ -108,7 +108,8 @@ class DSD(PlanCallback):
     """Dense-Sparse-Dense for anybody's Trainer: `Trainer(callbacks=[DSD(0.5, (10, 5, 5))], max_epochs=20)`.
 
     `sparsity` is the removed fraction, `epochs` the three lengths, `rates` multiply your optimizer's own learning rate
-    in the three phases. See `dsd.phases.dsd_phases` for the rest.
+    in the three phases. Names of weights (include, exclude) are those of `module.network` if your module has that
+    attribute, else its own. See `dsd.phases.dsd_phases` for the rest.
     """
 
     def __init__(

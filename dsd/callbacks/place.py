@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import pytorch_lightning as pl
+from torch import nn
 
 from dsd.plan import Phase, Plan
 
@@ -15,6 +16,12 @@ def lay_out(trainer: pl.Trainer, phases: Sequence[Phase]) -> Plan:
     if batches == float("inf"):
         raise ValueError("the plan counts in epochs, and the training data has no length: set limit_train_batches")
     return Plan(tuple(phases), -(-int(batches) // trainer.accumulate_grad_batches))
+
+
+def network(module: pl.LightningModule) -> nn.Module:
+    """What is pruned: `module.network` if there is such a thing, else all of `module`; names are relative to it."""
+    found = getattr(module, "network", None)
+    return found if isinstance(found, nn.Module) else module
 
 
 def updated(trainer: pl.Trainer, batch_idx: int) -> bool:

@@ -84,6 +84,10 @@ class Loader(Ordered):
         self.begin()  # this is a generator: workers start, and epoch and `first` are read, at the first batch
         yield from self.loader
 
+    def close(self) -> None:
+        """The workers are gone. Left to the garbage collector, each group of them is waited for in vain for 5 s."""
+        self.loader._iterator = None
+
 
 class ImageNetData(ImageModule):
     """ImageNet: random views of the training images, the centre of the held-out and of the official validation images.
@@ -113,14 +117,17 @@ class ImageNetData(ImageModule):
         root: str | os.PathLike[str] | None = None,
         split_seed: int = 0,
         eval_batch_size: int = 128,
+        channels: int = 3,
     ) -> None:
+        if channels != 3:
+            raise ValueError(f"ImageNet's pictures are read as 3 channels, found channels={channels}")
         super().__init__(
             batch_size=batch_size,
             eval_batch_size=eval_batch_size,
             seed=seed,
             mean=mean,
             std=std,
-            channels=3,
+            channels=channels,
             size=size,
         )
         self._shape(3, size, size)
@@ -128,6 +135,7 @@ class ImageNetData(ImageModule):
         self.validation, self.split_seed = validation, split_seed
         self._random = RandomView(size=size, seed=seed, **augment)
         self._centre = Centre(resize, size)
+        self._loaders: list[Loader] = []
         self._train: Listing | None = None
         self._test: Listing | None = None
 
@@ -147,13 +155,18 @@ class ImageNetData(ImageModule):
             self._kept, self._held = stratified(self._train.labels, count, seed=self.split_seed)
             self.train_size, self.val_size = len(self._kept), len(self._held)
 
+    def teardown(self, stage: str) -> None:
+        """The worker processes of all loaders are gone; a loader that is used again starts new ones."""
+        while self._loaders:
+            self._loaders.pop().close()
+
     def train_dataloader(self) -> Loader:
         """The training batches for the attached trainer, from where its checkpoint stopped."""
         at = place(self.trainer)
         files = self._listed(self._train)
         order = Order(self.train_size, self.batch_size, seed=self.seed, first=at.first, rank=at.rank, world=at.world)
         order.set_epoch(at.epoch)
-        return Loader(Pictures(files, self._random), self._kept, order, workers=self.workers, trainer=self.trainer)
+        return self._loader(Pictures(files, self._random), self._kept, order, self.trainer)
 
     def val_dataloader(self) -> Loader | list[Loader]:
         """The centre of each held-out image, once; an empty list if none are held out."""
@@ -166,7 +179,13 @@ class ImageNetData(ImageModule):
     def _evaluation(self, files: Listing, images_N: npt.NDArray[np.int64]) -> Loader:
         at = place(self.trainer)
         order = Order(len(images_N), self.eval_batch_size, seed=0, shuffle=False, rank=at.rank, world=at.world)
-        return Loader(Pictures(files, self._centre), images_N, order, workers=self.workers)
+        return self._loader(Pictures(files, self._centre), images_N, order, None)
+
+    def _loader(
+        self, pictures: Pictures, images_N: npt.NDArray[np.int64], order: Order, trainer: Trainer | None
+    ) -> Loader:
+        self._loaders.append(Loader(pictures, images_N, order, workers=self.workers, trainer=trainer))
+        return self._loaders[-1]
 
     def _listed(self, files: Listing | None) -> Listing:
         if files is None:

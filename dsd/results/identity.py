@@ -30,6 +30,7 @@ IGNORED: tuple[str, ...] = (
     "data.root",
     "data.download",
     "data.num_workers",
+    "data.workers",
     "data.eval_batch_size",
     "data.pin_memory",
     # which machine does it and how much it says

@@ -85,7 +85,8 @@ def _published_rows(result: Result) -> list[Mapping[str, Any]]:
 
 def _published_sentence(result: Result) -> str:
     made = {phase["name"] for phase in result["metrics"]["phases"]}
-    rows = [row for row in _published_rows(result) if row["phase"] in made]
+    rows = _published_rows(result)
+    rows = [row for row in rows if row["phase"] in made] or rows
     published = result["published"] or {}
     if _comparable(result):
         return f"published: {published['source']} ({published['data']})."

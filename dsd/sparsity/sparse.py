@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import zlib
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
@@ -46,6 +46,11 @@ class Sparse:
         return prunable(
             module, include=self.include, exclude=self.exclude, spare_first_conv=self.spare_first_conv
         )
+
+    def check(self, module: nn.Module) -> None:
+        """Raises ValueError if no weight is selected, or pieces, sparsity and allocation don't fit these weights."""
+        weights = self.weights(module)
+        replace(self, criterion=magnitude).choose(weights, evidence={}, seed=0)
 
     def gather(self, weight: Tensor, gradient: Tensor) -> Tensor | None:
         """What the criterion wants to remember of a gradient; None if it needs none."""

@@ -50,6 +50,11 @@ class Classification(pl.LightningModule):
             {stage: MetricCollection({**errors, "loss": MeanMetric()}).clone() for stage in ("val", "test")}
         )
 
+    @property
+    def network(self) -> nn.Module:
+        """What the plan prunes and the run keeps."""
+        return self.net
+
     def forward(self, images: Tensor) -> Tensor:
         """Logits (N, classes); call it in eval mode."""
         return self.net(self._laid_out(images))  # type: ignore[no-any-return]

@@ -1,3 +1,5 @@
+import warnings
+from functools import partial
 from itertools import chain
 
 import numpy as np
@@ -31,19 +33,20 @@ class Source:
         self.downloads += 1
 
 
+DEFAULTS = {
+    "batch_size": 8,
+    "seed": 0,
+    "validation": 0,
+    "augment": None,
+    "mean": [0.5],
+    "std": [0.25],
+    "channels": 3,
+    "size": 8,
+}
+
+
 def data(**change):
-    settings = {
-        "source": Source(),
-        "batch_size": 8,
-        "seed": 0,
-        "validation": 0,
-        "augment": None,
-        "mean": [0.5],
-        "std": [0.25],
-        "channels": 3,
-        "size": 8,
-    }
-    return ImageData(**settings | change)
+    return ImageData(**{"source": Source()} | DEFAULTS | change)
 
 
 def ready(**change):
@@ -185,59 +188,65 @@ class Net(pl.LightningModule):
         return torch.optim.SGD(self.parameters(), lr=0.01)
 
 
-class SaveAt(pl.Callback):
-    """Saves a checkpoint in the hook `hook` when `updates` have been made, and stops there, as a killed run does."""
+class SaveAlways(pl.Callback):
+    """Saves a checkpoint in each hook that checkpoints are made in, as `{hook}-{updates}.ckpt`."""
 
-    def __init__(self, hook, updates, path):
-        self.path, self.actions = path, {updates: self._die}
-        setattr(self, hook, self._save)
+    def __init__(self, folder):
+        for hook in ("on_train_batch_end", "on_validation_end", "on_train_epoch_end"):
+            setattr(self, hook, partial(self._save, folder, hook))
 
-    def _save(self, trainer, *_):
-        assert not self.path.exists()
-        self.actions.get(trainer.global_step, id)(trainer)
-
-    def _die(self, trainer):
-        trainer.save_checkpoint(self.path)
-        raise KeyError("killed")
+    @staticmethod
+    def _save(folder, hook, trainer, *_):
+        trainer.save_checkpoint(folder / f"{hook}-{trainer.global_step}.ckpt")
 
 
-def fit(tmp_path, *, callbacks=(), ckpt_path=None, **limits):
+LIMITS = {"epochs": {"max_epochs": 3}, "updates": {"max_epochs": -1, "max_steps": 13}}
+
+
+def fit(limits, *, callbacks=(), ckpt_path=None):
     module = ready(validation=16, augment={"pad": 2, "flip": True})
     net = Net()
+    quiet = dict.fromkeys(("logger", "enable_checkpointing", "enable_progress_bar", "enable_model_summary"), False)
     trainer = pl.Trainer(
-        accelerator="cpu",
-        logger=False,
-        enable_checkpointing=False,
-        enable_progress_bar=False,
-        enable_model_summary=False,
-        callbacks=list(callbacks),
-        default_root_dir=tmp_path,
-        **limits,
+        accelerator="cpu", callbacks=list(callbacks), num_sanity_val_steps=0, **quiet, **LIMITS[limits]
     )
     trainer.fit(net, datamodule=module, ckpt_path=ckpt_path, weights_only=False)
     return net.seen
 
 
+@pytest.fixture(scope="module", params=LIMITS)
+def undisturbed(request, tmp_path_factory):
+    """The limits of a run, all its batches, and the folder of the checkpoints that it made on its way."""
+    folder = tmp_path_factory.mktemp("checkpoints")
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", ".*LeafSpec", FutureWarning)
+        return request.param, fit(request.param, callbacks=[SaveAlways(folder)]), folder
+
+
 @pytest.mark.filterwarnings("ignore:.*LeafSpec:FutureWarning")  # pytorch-lightning 2.6 on torch 2.14
-@pytest.mark.parametrize("limits", [{"max_epochs": 3}, {"max_epochs": -1, "max_steps": 13}], ids=["epochs", "steps"])
 @pytest.mark.parametrize(
     ("hook", "updates"),
     [
         ("on_train_batch_end", 2),
-        ("on_train_batch_end", 7),
-        ("on_train_batch_end", 5),
-        ("on_train_batch_end", 10),
+        ("on_train_batch_end", 7),  # inside of epoch 1
+        ("on_train_batch_end", 5),  # the last batch of epoch 0
         ("on_validation_end", 5),
         ("on_train_epoch_end", 5),
         ("on_train_epoch_end", 10),
     ],
 )
-def test_a_resumed_run_sees_exactly_the_batches_of_an_undisturbed_one(tmp_path, hook, updates, limits):
-    undisturbed = fit(tmp_path, **limits)
-    path = tmp_path / "killed.ckpt"
-    with pytest.raises(KeyError, match="killed"):
-        fit(tmp_path, callbacks=[SaveAt(hook, updates, path)], **limits)
-    resumed = fit(tmp_path, ckpt_path=path, **limits)
-    expected = undisturbed[updates:]
+def test_a_resumed_run_sees_exactly_the_batches_of_an_undisturbed_one(undisturbed, hook, updates):
+    limits, seen, folder = undisturbed
+    resumed = fit(limits, ckpt_path=folder / f"{hook}-{updates}.ckpt")
+    expected = seen[updates:]
     assert [(epoch, batch) for epoch, batch, *_ in resumed] == [(epoch, batch) for epoch, batch, *_ in expected]
     assert all(torch.equal(a[2], b[2]) and torch.equal(a[3], b[3]) for a, b in zip(resumed, expected, strict=True))
+    assert len(seen) == {"epochs": 15, "updates": 13}[limits]
+
+
+@pytest.mark.filterwarnings("ignore:.*LeafSpec:FutureWarning")
+def test_another_batch_size_cannot_continue_in_mid_epoch(undisturbed, monkeypatch):
+    limits, _, folder = undisturbed
+    monkeypatch.setitem(DEFAULTS, "batch_size", 10)
+    with pytest.raises(ValueError, match="batch_size was 8, is 10"):
+        fit(limits, ckpt_path=folder / "on_train_batch_end-7.ckpt")

@@ -20,7 +20,8 @@ RUN = "0123456789ab"
 
 
 def sample(run_id: str = RUN, **changes: Any) -> dict[str, Any]:
-    phase = {"name": "dense", "epochs": 2, "updates": 32, "rate_first": 0.1, "rate_last": 0.01, "sparsity": 0.0}
+    phase = {"name": "dense", "epochs": 2, "updates": 32, "first": 0, "end": 32, "rate_first": 0.1, "rate_last": 0.01}
+    phase |= {"sparsity": 0.0, "density": {"conv1.weight": 1.0}}
     result = {
         "schema": SCHEMA,
         "run_id": run_id,

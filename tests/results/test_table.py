@@ -36,7 +36,7 @@ def sample(
     result: Any = {
         "run_id": "0123456789ab",
         "profile": profile,
-        "config": {"data": {"name": "embedded"}},
+        "config": {"choices": {"data": "embedded"}},
         "published": published,
         "metrics": {
             "phases": [
@@ -92,6 +92,13 @@ def test_another_profile_is_said_not_to_be_comparable() -> None:
         "test (final weights): top-1 error 3.2 %, top-5 0.1 %, n = 1,000 images",
     ]
     assert as_text(sample()).endswith("\n\n" + "\n".join(sentences(sample())))
+
+
+@pytest.mark.parametrize(("phase", "values"), [("dense", "30.43 %"), ("another", "30.43 / 30.15 / 29.17 %")])
+def test_the_sentence_has_the_phases_of_the_run_or_all(phase: str, values: str) -> None:
+    result = sample()
+    result["metrics"]["phases"] = [{**result["metrics"]["phases"][0], "name": phase}]
+    assert f"top-1 error {values} (" in sentences(result)[0]
 
 
 def test_without_published_numbers_nothing_is_said_of_them() -> None:

@@ -1,12 +1,12 @@
 """Train by a plan, measure the final weights, keep the result: `python run.py experiment=dsd_resnet18`, `--help` for more.
 
-    cfg -> data, model -> task -> Trainer.fit(plan) -> final weights -> Trainer.test -> result.json
+cfg -> data, model -> task -> Trainer.fit(plan) -> final weights -> Trainer.test -> result.json
 """
 
 import logging
 import os
 import sys
-from datetime import datetime, timezone
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -53,6 +53,8 @@ def run(cfg: DictConfig) -> None:
 
     choices = {group: name for group, name in HydraConfig.get().runtime.choices.items() if "hydra" not in group}
     config: dict[str, Any] = OmegaConf.to_container(cfg, resolve=True, throw_on_missing=True)  # type: ignore[assignment]
+    if not isinstance(cfg.seed, int):
+        raise ValueError(f"seed must be a whole number, found {cfg.seed!r}")
     store = Store(Path(cfg.runs))
     weights, origin = started_from(cfg.init_from, store.root)
     identity = {key: config[key] for key in COUNTS} | {"init_from": origin}
@@ -90,8 +92,8 @@ def train(cfg: DictConfig, folder: RunFolder, weights: Any, logger: Any) -> dict
     hush()
     if cfg.threads:
         torch.set_num_threads(cfg.threads)
-    torch.utils.deterministic.fill_uninitialized_memory = False  # deterministic enough, and half the memory traffic
-    began = datetime.now(timezone.utc)
+    torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]  # deterministic enough, and half the memory traffic
+    began = datetime.now(UTC)
     pl.seed_everything(cfg.seed, workers=True, verbose=False)
     data = instantiate(cfg.data)
     data.prepare_data()
@@ -104,7 +106,7 @@ def train(cfg: DictConfig, folder: RunFolder, weights: Any, logger: Any) -> dict
     phases = flat(instantiate(cfg.method.phases, _convert_="all"))
     history, distributions = History(phases), Distributions(phases, bins=cfg.histogram_bins)
     checkpoint = LastCheckpoint(folder.checkpoint, seconds=cfg.checkpoint.seconds)
-    extra = [PhaseProgress(phases)] if cfg.progress else []
+    extra: list[pl.Callback] = [PhaseProgress(phases)] if cfg.progress else []
     extra += [PhaseWeights(phases, folder.path)] if cfg.save.phases else []
     trainer = instantiate(
         cfg.trainer, max_epochs=-1, logger=logger or False, enable_progress_bar=False, enable_model_summary=False,
@@ -125,7 +127,7 @@ def train(cfg: DictConfig, folder: RunFolder, weights: Any, logger: Any) -> dict
         "published": OmegaConf.to_container(cfg.published) if cfg.get("published") else None,
         "history": history.rows, "updates": trainer.global_step, "images": history.images, "seconds": history.seconds,
         "images_per_second": history.images / max(history.seconds, 1e-9), "restarts": history.restarts,
-        "started": began.isoformat(), "finished": datetime.now(timezone.utc).isoformat(),
+        "started": began.isoformat(), "finished": datetime.now(UTC).isoformat(),
     }  # fmt: skip
 
 
@@ -147,7 +149,9 @@ def vocabulary() -> tuple[list[str], dict[str, list[str]]]:
         inside = node.items() if isinstance(node, dict) else ()
         return [name for key, value in inside for name in (f"{path}{key}", *keys(value, f"{path}{key}."))]
 
-    groups = {folder.name: sorted(f.stem for f in folder.glob("*.yaml")) for folder in CONF.iterdir() if folder.is_dir()}
+    groups = {
+        folder.name: sorted(f.stem for f in folder.glob("*.yaml")) for folder in CONF.iterdir() if folder.is_dir()
+    }
     return keys(cfg, ""), groups
 
 

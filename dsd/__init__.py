@@ -1,7 +1,7 @@
 """DSD: sparse training, studied honestly.
 
-    from dsd import DSD                      # a Lightning callback for anybody's Trainer
-    from dsd import Phases, dsd_phases       # the same for a hand-written loop
+from dsd import DSD                      # a Lightning callback for anybody's Trainer
+from dsd import Phases, dsd_phases       # the same for a hand-written loop
 """
 
 from importlib import import_module

@@ -75,7 +75,7 @@ def _into(folder: RunFolder) -> Iterator[None]:
     except Refused:
         raise
     except Exception as error:
-        handler.stream.write(traceback.format_exc())
+        handler.emit(log.makeRecord(log.name, logging.ERROR, "", 0, traceback.format_exc(), (), None))
         raise Refused(f"{_said(error)}\n(the whole story: {folder.log})") from error
     finally:
         for logger in loggers:
@@ -118,5 +118,3 @@ def _near(wrong: str, right: Iterable[str]) -> str:
         ends = get_close_matches(last, [name.rsplit(".", 1)[-1] for name in right], n=1, cutoff=0.7)
         near = [name for name in right if ends and name.rsplit(".", 1)[-1] == ends[0]]
     return f" (did you mean {' or '.join(list(dict.fromkeys(near))[:3])}?)" if near else ""
-
-

@@ -118,10 +118,12 @@ class Phases:
         """Go on where `state_dict` was taken, under the same plan. Raises ValueError if the plan has no such phase."""
         index = state["index"]
         if index >= len(self.plan.phases):
-            raise ValueError(f"the checkpoint is in phase {index + 1} of a plan that has {len(self.plan.phases)} phases")
+            raise ValueError(
+                f"the checkpoint is in phase {index + 1} of a plan that has {len(self.plan.phases)} phases"
+            )
         self.update, self.index, self._until = state["update"], index, 0
         self.evidence = dict(state["evidence"])
-        constraint = self.plan.phases[index].constraint if index >= 0 else None
+        constraint: Any = self.plan.phases[index].constraint
         self.held = None if state["held"] is None else constraint.resume(self.module, state["held"])
 
     def _leave(self) -> None:

@@ -12,190 +12,31 @@ from __future__ import annotations
 import math
 from bisect import bisect_right
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from functools import cached_property
 from itertools import accumulate
-from typing import Any, NamedTuple, Protocol
+from typing import Any
 
+from dsd.schedules import (
+    Constant,
+    Cosine,
+    Drops,
+    Exponential,
+    Inv,
+    Moment,
+    MultiStep,
+    Polynomial,
+    Scaled,
+    Schedule,
+    Step,
+    Times,
+    Warmup,
+)
 
-class Moment(NamedTuple):
-    """Where an update stands inside its phase."""
-
-    update: int
-    """Updates since the phase began, 0 for its first."""
-    updates: int
-    """Length of the phase in updates."""
-    updates_per_epoch: int
-
-    @property
-    def epoch(self) -> float:
-        """Epochs since the phase began."""
-        return self.update / self.updates_per_epoch
-
-    @property
-    def part(self) -> float:
-        """Share of the phase that is over, 0 <= part < 1."""
-        return self.update / self.updates
-
-
-class Schedule(Protocol):
-    """The learning rate of an update, from its place in the phase. Relative ones multiply the optimizer's own rate."""
-
-    @property
-    def relative(self) -> bool: ...
-    def __call__(self, at: Moment) -> float: ...
-
-
-@dataclass(frozen=True)
-class Times:
-    """`factor` times whatever rate the optimizer, or a scheduler of the user's, has set."""
-
-    factor: float
-    relative: bool = field(default=True, init=False)
-
-    def __call__(self, at: Moment) -> float:
-        return self.factor
-
-
-@dataclass(frozen=True)
-class Constant:
-    """`rate` all through the phase."""
-
-    rate: float
-    relative: bool = field(default=False, init=False)
-
-    def __call__(self, at: Moment) -> float:
-        return self.rate
-
-
-@dataclass(frozen=True)
-class Step:
-    """`rate`, times `factor` after each `every` epochs (fb.resnet.torch: x0.1 every 30)."""
-
-    rate: float
-    every: float
-    factor: float
-    relative: bool = field(default=False, init=False)
-
-    def __call__(self, at: Moment) -> float:
-        return self.rate * self.factor ** math.floor(at.epoch / self.every + 1e-9)
-
-
-@dataclass(frozen=True)
-class MultiStep:
-    """`rate`, times `factor` from each of the epochs in `at` on (fb.resnet.torch on CIFAR-10: 81 and 122)."""
-
-    rate: float
-    at: tuple[float, ...]
-    factor: float
-    relative: bool = field(default=False, init=False)
-
-    def __post_init__(self) -> None:
-        object.__setattr__(self, "at", tuple(self.at))
-
-    def __call__(self, at: Moment) -> float:
-        return self.rate * self.factor ** sum(at.epoch >= epoch - 1e-9 for epoch in self.at)
-
-
-@dataclass(frozen=True)
-class Drops:
-    """`rate`, times `factor` after each of the `parts` of the phase: MultiStep that keeps its shape at any length.
-
-    fb.resnet.torch's "every 30 of 90 epochs" is parts (1/3, 2/3), its CIFAR-10 schedule (81/164, 122/164).
-    """
-
-    rate: float
-    parts: tuple[float, ...]
-    factor: float
-    relative: bool = field(default=False, init=False)
-
-    def __post_init__(self) -> None:
-        object.__setattr__(self, "parts", tuple(self.parts))
-
-    def __call__(self, at: Moment) -> float:
-        return self.rate * self.factor ** sum(at.part >= part - 1e-9 for part in self.parts)
-
-
-@dataclass(frozen=True)
-class Exponential:
-    """`rate` times `factor` once an epoch: in steps if `staircase`, otherwise evenly (Deep Speech's annealing)."""
-
-    rate: float
-    factor: float
-    staircase: bool = True
-    relative: bool = field(default=False, init=False)
-
-    def __call__(self, at: Moment) -> float:
-        return self.rate * self.factor ** (math.floor(at.epoch + 1e-9) if self.staircase else at.epoch)
-
-
-@dataclass(frozen=True)
-class Cosine:
-    """From `rate` down to `final` along half a cosine over the phase."""
-
-    rate: float
-    final: float = 0.0
-    relative: bool = field(default=False, init=False)
-
-    def __call__(self, at: Moment) -> float:
-        return self.final + (self.rate - self.final) * 0.5 * (1 + math.cos(math.pi * at.part))
-
-
-@dataclass(frozen=True)
-class Polynomial:
-    """`rate` x (1 - part of the phase) ** `power` (Caffe's `poly`; GoogLeNet's quick_solver has power 0.5)."""
-
-    rate: float
-    power: float
-    relative: bool = field(default=False, init=False)
-
-    def __call__(self, at: Moment) -> float:
-        return self.rate * (1 - at.part) ** self.power
-
-
-@dataclass(frozen=True)
-class Inv:
-    """`rate` x (1 + `gamma` x update) ** -`power` (Caffe's `inv`; its LeNet has gamma 1e-4, power 0.75)."""
-
-    rate: float
-    gamma: float
-    power: float
-    relative: bool = field(default=False, init=False)
-
-    def __call__(self, at: Moment) -> float:
-        return self.rate * (1 + self.gamma * at.update) ** -self.power
-
-
-@dataclass(frozen=True)
-class Warmup:
-    """`then`, multiplied by a line from `start` up to 1 over the first `epochs` epochs of the phase."""
-
-    then: Schedule
-    epochs: float
-    start: float = 0.0
-
-    @property
-    def relative(self) -> bool:
-        return self.then.relative
-
-    def __call__(self, at: Moment) -> float:
-        rise = min(1.0, at.epoch / self.epochs) if self.epochs > 0 else 1.0
-        return self.then(at) * (self.start + (1 - self.start) * rise)
-
-
-@dataclass(frozen=True)
-class Scaled:
-    """`then`, times a constant `factor`."""
-
-    then: Schedule
-    factor: float
-
-    @property
-    def relative(self) -> bool:
-        return self.then.relative
-
-    def __call__(self, at: Moment) -> float:
-        return self.then(at) * self.factor
+__all__ = [
+    "Constant", "Cosine", "Drops", "Exponential", "Inv", "Moment", "MultiStep", "Phase", "Plan", "Polynomial", "Scaled",
+    "Schedule", "Step", "Times", "Warmup", "flat", "repeated",
+]  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -218,9 +59,7 @@ class Phase:
         if not (self.epochs > 0 and math.isfinite(self.epochs)):
             raise ValueError(f"phase {self.name!r}: epochs must be a positive number, found {self.epochs}")
         if not callable(self.rate):
-            raise TypeError(
-                f"phase {self.name!r}: rate must be a schedule such as Constant(0.1), found {self.rate!r}"
-            )
+            raise TypeError(f"phase {self.name!r}: rate must be a schedule such as Constant(0.1), found {self.rate!r}")
 
 
 def flat(phases: Iterable[Phase | Iterable[Phase]]) -> tuple[Phase, ...]:
@@ -307,8 +146,7 @@ def repeated(phases: Sequence[Phase], times: int, *, decay: float = 1.0, thin: f
             name=f"{phase.name}{k + 1}",
             epochs=phase.epochs / times,
             rate=Scaled(phase.rate, decay**k),
-            constraint=phase.constraint
-            and replace(phase.constraint, sparsity=phase.constraint.sparsity * thin**k),
+            constraint=phase.constraint and replace(phase.constraint, sparsity=phase.constraint.sparsity * thin**k),
         )
         for k in range(times)
         for phase in phases

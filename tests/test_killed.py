@@ -22,7 +22,11 @@ COMMAND = [
 
 def start(runs: Path) -> subprocess.Popen:
     return subprocess.Popen(
-        [*COMMAND, f"runs={runs}"], cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, env=os.environ | {"OMP_NUM_THREADS": "1"}
+        [*COMMAND, f"runs={runs}"],
+        cwd=ROOT,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        env=os.environ | {"OMP_NUM_THREADS": "1"},
     )
 
 

@@ -91,7 +91,9 @@ def test_reset_is_an_option():
 
 def test_absolute_and_relative_rates_reach_the_optimizer():
     model = net()
-    optimizer = torch.optim.SGD([{"params": model[0].parameters()}, {"params": model[2].parameters(), "lr_scale": 2.0}], lr=0.5)
+    optimizer = torch.optim.SGD(
+        [{"params": model[0].parameters()}, {"params": model[2].parameters(), "lr_scale": 2.0}], lr=0.5
+    )
     used = []
     optimizer.register_step_pre_hook(lambda *_: used.append([g["lr"] for g in optimizer.param_groups]))
     plan = [Phase("a", 1, Constant(0.1)), Phase("b", 1, Times(0.5))]
@@ -181,7 +183,7 @@ def test_forgetting_start_update_is_an_error():
     model = net()
     optimizer = OPTIMIZERS["sgd"](model.parameters())
     Phases(model, optimizer, dsd_phases(0.5, (1, 1, 1)), 2)
-    with pytest.raises(RuntimeError, match="call phases.start_update"):
+    with pytest.raises(RuntimeError, match=r"call phases\.start_update"):
         optimizer.step()
 
 

@@ -20,7 +20,6 @@ from dsd.plan import (
     flat,
     repeated,
 )
-
 from dsd.sparsity import Sparse
 
 
@@ -67,7 +66,9 @@ def Plan_moment(update):
 
 
 def test_phases_change_at_the_exact_update():
-    plan = Plan((Phase("dense", 2, Constant(1)), Phase("sparse", 1.25, Constant(2)), Phase("redense", 1, Constant(3))), 8)
+    plan = Plan(
+        (Phase("dense", 2, Constant(1)), Phase("sparse", 1.25, Constant(2)), Phase("redense", 1, Constant(3))), 8
+    )
     assert plan.spans == ((0, 16), (16, 26), (26, 34))
     assert [plan.phase(u).name for u in (0, 15, 16, 25, 26, 33, 34, 999)] == [
         "dense", "dense", "sparse", "sparse", "redense", "redense", "redense", "redense",
@@ -93,7 +94,9 @@ def test_a_plan_is_a_pure_function(update):
 
 
 def test_repeated_is_dsdsd():
-    rounds = repeated([Phase("sparse", 2, Constant(1), Sparse(0.5)), Phase("redense", 2, Times(1))], 2, decay=0.1, thin=0.5)
+    rounds = repeated(
+        [Phase("sparse", 2, Constant(1), Sparse(0.5)), Phase("redense", 2, Times(1))], 2, decay=0.1, thin=0.5
+    )
     phases = flat([Phase("dense", 1, Constant(1)), rounds])
     assert [p.name for p in phases] == ["dense", "sparse1", "redense1", "sparse2", "redense2"]
     assert [Plan(phases, 1).rate(u) for u in range(5)] == pytest.approx([1, 1, 1, 0.1, 0.1])

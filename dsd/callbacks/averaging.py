@@ -43,5 +43,7 @@ class Swa(WeightAveraging):
 
     def on_train_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         if not self.averaging:
-            raise ValueError(f"weight averaging was to start at epoch {self.start}, and training ended before: lower `start`")
+            raise ValueError(
+                f"weight averaging was to start at epoch {self.start}, and training ended before: lower `start`"
+            )
         super().on_train_end(trainer, pl_module)

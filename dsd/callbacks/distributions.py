@@ -33,7 +33,9 @@ class Distributions(Callback):
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         self._plan = lay_out(trainer, self._phases)
 
-    def on_train_batch_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule, batch: Any, batch_idx: int) -> None:
+    def on_train_batch_start(
+        self, trainer: pl.Trainer, pl_module: pl.LightningModule, batch: Any, batch_idx: int
+    ) -> None:
         assert self._plan is not None
         starts = [first for first, _ in self._plan.spans]
         if trainer.global_step in starts and batch_idx % trainer.accumulate_grad_batches == 0:

@@ -50,7 +50,7 @@ class History(Callback):
         self.images += len(batch[0]) * trainer.world_size
         if not updated(trainer, batch_idx):
             return
-        if trainer.global_step % trainer.log_every_n_steps == 0:
+        if trainer.global_step % trainer.log_every_n_steps == 0:  # type: ignore[attr-defined]
             self._check(trainer)
             for logger in trainer.loggers:
                 logger.log_metrics(self._now(trainer) | {"train/loss": float(loss)}, step=trainer.global_step)
@@ -67,7 +67,11 @@ class History(Callback):
             return
         self._check(trainer)
         metrics = {k: float(v) for k, v in trainer.callback_metrics.items() if k.startswith("val/")}
-        row = self._now(trainer) | {"train/loss": float(self._loss) / self._losses if self._losses else None} | metrics
+        row = (
+            self._now(trainer)
+            | {"train/loss": None if self._loss is None else float(self._loss) / self._losses}
+            | metrics
+        )
         self._loss, self._losses = None, 0
         self.rows.append(row)
         if self.phases and self.phases[-1]["end"] == trainer.global_step:

@@ -50,14 +50,21 @@ class PlanCallback(Callback):
             )
         plan = lay_out(trainer, self.phases)
         self.active = Phases(
-            network(pl_module), trainer.optimizers, self.phases, plan.updates_per_epoch, seed=self.seed, observe=self.observe
+            network(pl_module),
+            trainer.optimizers,
+            self.phases,
+            plan.updates_per_epoch,
+            seed=self.seed,
+            observe=self.observe,
         )
         if self._restored is not None:
             self.active.load_state_dict(self._restored)
             self._restored = None
         _check_length(trainer, self.active.plan)
 
-    def on_train_batch_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule, batch: Any, batch_idx: int) -> None:
+    def on_train_batch_start(
+        self, trainer: pl.Trainer, pl_module: pl.LightningModule, batch: Any, batch_idx: int
+    ) -> None:
         assert self.active is not None
         self._validate_at(trainer, None)
         self.active.start_update(trainer.global_step)
@@ -129,6 +136,10 @@ def _check_length(trainer: pl.Trainer, plan: Plan) -> None:
     epochs = trainer.max_epochs if trainer.max_epochs not in (None, -1) else None
     updates = trainer.max_steps if trainer.max_steps != -1 else None
     if epochs is not None and epochs < plan.epochs:
-        raise ValueError(f"the plan takes {plan.epochs} epochs and the Trainer stops after {epochs}: set max_epochs={plan.epochs}")
+        raise ValueError(
+            f"the plan takes {plan.epochs} epochs and the Trainer stops after {epochs}: set max_epochs={plan.epochs}"
+        )
     if updates is not None and updates < plan.updates:
-        raise ValueError(f"the plan takes {plan.updates} updates and the Trainer stops after {updates}: set max_steps={plan.updates}")
+        raise ValueError(
+            f"the plan takes {plan.updates} updates and the Trainer stops after {updates}: set max_steps={plan.updates}"
+        )

@@ -16,7 +16,9 @@ class Seeds(Callback):
     def __init__(self, seed: int) -> None:
         self.seed = seed
 
-    def on_train_batch_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule, batch: Any, batch_idx: int) -> None:
+    def on_train_batch_start(
+        self, trainer: pl.Trainer, pl_module: pl.LightningModule, batch: Any, batch_idx: int
+    ) -> None:
         place = crc32(b"%d %d %d %d" % (self.seed, trainer.global_rank, trainer.current_epoch, batch_idx))
         torch.default_generator.manual_seed(place)  # 1 us; torch.manual_seed, which visits every backend, takes 110
         if pl_module.device.type == "cuda":

@@ -16,7 +16,7 @@ from rich.box import SIMPLE_HEAD
 from rich.console import Console
 from rich.table import Table
 
-from dsd.results.store import Result
+from dsd.results.schema import Result
 
 _LABELS = {"error1": "top-1 error %", "error5": "top-5 error %", "wer": "WER %", "bleu": "BLEU", "bleu4": "BLEU-4"}
 _PUBLISHED_KEYS = {"error1": "top1", "error5": "top5"}

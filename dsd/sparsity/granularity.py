@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from typing import Protocol
 
+import torch
 from torch import Tensor
 from torch.nn.functional import pad
 
@@ -64,11 +65,13 @@ def n_of_m(score: Tensor, density: float, *, n: int, m: int) -> Tensor:
     if abs(density - n / m) > 1e-6:
         raise ValueError(f"{n}:{m} sparsity has density {n / m}, not {density}: set sparsity={1 - n / m}")
     if score.shape[1] % m:
-        raise ValueError(f"{n}:{m} sparsity needs a multiple of {m} inputs, found {score.shape[1]} in {tuple(score.shape)}")
+        raise ValueError(
+            f"{n}:{m} sparsity needs a multiple of {m} inputs, found {score.shape[1]} in {tuple(score.shape)}"
+        )
     last = score.movedim(1, -1)
     groups = last.reshape(-1, m)
     best = groups.sort(dim=1, descending=True, stable=True).indices[:, :n]
-    keep = groups.new_zeros(groups.shape, dtype=bool).scatter_(1, best, True)
+    keep = torch.zeros_like(groups, dtype=torch.bool).scatter_(1, best, True)
     return keep.reshape(last.shape).movedim(-1, 1).contiguous()
 
 

@@ -51,7 +51,8 @@ class Mask(Mapping[str, Tensor]):
     def pack(self) -> dict[str, tuple[Tensor, list[int]]]:
         """Eight weights to the byte, for checkpoints."""
         return {
-            name: (torch.from_numpy(np.packbits(k.cpu().numpy().reshape(-1))), list(k.shape)) for name, k in self.items()
+            name: (torch.from_numpy(np.packbits(k.cpu().numpy().reshape(-1))), list(k.shape))
+            for name, k in self.items()
         }
 
     @classmethod

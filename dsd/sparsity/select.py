@@ -69,7 +69,9 @@ def matching(names: Iterable[str], patterns: Sequence[str]) -> list[str]:
 
 def _default(module: nn.Module, spare_first_conv: bool) -> set[str]:
     names: set[str] = set()
-    embedded = {id(p) for m in module.modules() if isinstance(m, (nn.Embedding, nn.EmbeddingBag)) for p in m.parameters()}
+    embedded = {
+        id(p) for m in module.modules() if isinstance(m, (nn.Embedding, nn.EmbeddingBag)) for p in m.parameters()
+    }
     first_conv = next((m for m in module.modules() if isinstance(m, _ConvNd)), None) if spare_first_conv else None
     for path, owner in module.named_modules():
         patterns = next((patterns for kind, patterns in WEIGHTS if isinstance(owner, kind)), ())

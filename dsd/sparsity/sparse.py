@@ -43,9 +43,7 @@ class Sparse:
 
     def weights(self, module: nn.Module) -> dict[str, Parameter]:
         """The parameters that this constraint is about."""
-        return prunable(
-            module, include=self.include, exclude=self.exclude, spare_first_conv=self.spare_first_conv
-        )
+        return prunable(module, include=self.include, exclude=self.exclude, spare_first_conv=self.spare_first_conv)
 
     def check(self, module: nn.Module) -> None:
         """Raises ValueError if no weight is selected, or pieces, sparsity and allocation don't fit these weights."""
@@ -64,8 +62,12 @@ class Sparse:
     @torch.no_grad()
     def choose(self, weights: Mapping[str, Tensor], *, evidence: Mapping[str, Tensor], seed: int) -> Mask:
         """The mask for these weights: scored, allocated, cut. Raises ValueError naming a tensor with NaN or infinity."""
-        if getattr(self.allocation, "func", self.allocation) is uniform:  # one layer's score at a time, so memory stays at the largest layer's
-            return Mask({n: self._cut(n, self._score(n, w, evidence, seed), 1 - self.sparsity) for n, w in weights.items()})
+        if (
+            getattr(self.allocation, "func", self.allocation) is uniform
+        ):  # one layer's score at a time, so memory stays at the largest layer's
+            return Mask(
+                {n: self._cut(n, self._score(n, w, evidence, seed), 1 - self.sparsity) for n, w in weights.items()}
+            )
         scores = {name: self._score(name, w, evidence, seed) for name, w in weights.items()}
         densities = self.allocation(scores, self.sparsity)
         return Mask({name: self._cut(name, score, densities[name]) for name, score in scores.items()})

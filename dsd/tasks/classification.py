@@ -45,7 +45,9 @@ class Classification(pl.LightningModule):
         self._channels_last = channels_last
         # Evaluation stays uncompiled: its last batch has another size. The list keeps the twin out of state_dict.
         self._training_net = [torch.compile(self.net) if compile else self.net]
-        errors = {f"error{k}": MulticlassAccuracy(num_classes, top_k=k, average="micro") for k in (1, 5) if k < num_classes}
+        errors = {
+            f"error{k}": MulticlassAccuracy(num_classes, top_k=k, average="micro") for k in (1, 5) if k < num_classes
+        }
         self._metrics = nn.ModuleDict(
             {stage: MetricCollection({**errors, "loss": MeanMetric()}).clone() for stage in ("val", "test")}
         )

@@ -157,7 +157,10 @@ def test_a_compiled_lightning_module():
 @pytest.mark.parametrize("first", [True, False])
 def test_averages_are_pruned_too_where_they_are_validated_and_kept(first):
     """EMA remembers dense weights far into the sparse phase; order in the callback list must not matter."""
-    ema, plan = EMAWeightAveraging(decay=0.9), [Phase("dense", 1, Times(1.0)), Phase("sparse", 1, Times(1.0), Sparse(0.5))]
+    ema, plan = (
+        EMAWeightAveraging(decay=0.9),
+        [Phase("dense", 1, Times(1.0)), Phase("sparse", 1, Times(1.0), Sparse(0.5))],
+    )
     module, callback = Net(sgd), PlanCallback(plan)
     look = fit(module, *((ema, callback) if first else (callback, ema)), epochs=2)
     assert [z for u, z in look.seen] == [0, 72]
@@ -170,7 +173,9 @@ def test_swa_keeps_the_mean_of_the_last_epochs():
         weights = []  # noqa: RUF012
 
         def on_train_batch_end(self, trainer, pl_module, *_):
-            self.weights += [pl_module.net[0].weight.detach().clone()] * (trainer.is_last_batch and trainer.current_epoch >= 1)
+            self.weights += [pl_module.net[0].weight.detach().clone()] * (
+                trainer.is_last_batch and trainer.current_epoch >= 1
+            )
 
     module, ends = Net(sgd), Ends()
     fit(module, PlanCallback([Phase("dense", 3, Constant(0.1))]), Swa(start=1), ends)
@@ -184,16 +189,20 @@ def test_swa_that_never_begins_is_an_error():
 
 
 def test_a_phase_that_ends_in_mid_epoch_is_validated_there():
-    plan = [Phase("dense", 1.25, Times(1.0)), Phase("sparse", 0.5, Times(1.0), Sparse(0.5)), Phase("redense", 1.25, Times(1.0))]
+    plan = [
+        Phase("dense", 1.25, Times(1.0)),
+        Phase("sparse", 0.5, Times(1.0), Sparse(0.5)),
+        Phase("redense", 1.25, Times(1.0)),
+    ]
     look = fit(Net(sgd), PlanCallback(plan), epochs=3)
     assert [(u, z) for u, z in look.seen if u < 30] == [(10, 0), (13, 0), (18, 72), (20, pytest.approx(0, abs=20))]
     assert max(look.zeros) == 29
 
 
 def test_rates_of_plan_and_scheduler():
-    assert list(fit(Net(sgd), PlanCallback([Phase("a", 1, Constant(0.3)), Phase("b", 2, Constant(0.03))])).rates.values()) == (
-        [0.3] * 10 + [0.03] * 20
-    )
+    assert list(
+        fit(Net(sgd), PlanCallback([Phase("a", 1, Constant(0.3)), Phase("b", 2, Constant(0.03))])).rates.values()
+    ) == ([0.3] * 10 + [0.03] * 20)
     used = []
     make = lambda p: sgd(p)  # noqa: E731
 

@@ -14,7 +14,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from dsd.results.store import SCHEMA, Metrics, PhaseResult, Result, RunBusy, RunFolder, Store, atomic_write
+from dsd.results.schema import SCHEMA, Metrics, PhaseResult, Result
+from dsd.results.store import RunBusy, RunFolder, Store, atomic_write
 
 RUN = "0123456789ab"
 

@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from dsd.results.store import Result
+from dsd.results.schema import Result
 from dsd.results.table import as_text, phase_table, sentences
 
 PUBLISHED: dict[str, Any] = {

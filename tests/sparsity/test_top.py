@@ -6,7 +6,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from dsd.sparsity.top import count, keep_top
+from dsd.sparsity.top import SAMPLE, count, keep_top
 
 scores = st.lists(st.integers(0, 5), min_size=1, max_size=200).map(lambda v: torch.tensor(v, dtype=torch.float32))
 
@@ -53,3 +53,24 @@ def test_nan_and_bad_density_are_refused():
         keep_top(torch.tensor([1.0, float("nan")]), 0.5)
     with pytest.raises(ValueError, match="density"):
         keep_top(torch.ones(3), 1.5)
+
+
+@pytest.mark.parametrize("kind", ["normal", "sorted", "few values", "one spike", "reversed halves"])
+@pytest.mark.parametrize("density", [1e-6, 0.003, 0.5, 0.9999])
+def test_the_bracket_is_exact_whatever_the_order(kind, density):
+    """A strided sample may mislead; the answer may not."""
+    n = 16 * SAMPLE + 12_345
+    draw = np.random.default_rng(0)
+    score = {
+        "normal": lambda: np.abs(draw.normal(size=n)),
+        "sorted": lambda: np.arange(n),
+        "few values": lambda: draw.integers(0, 3, n),
+        "one spike": lambda: np.arange(n) % (n // SAMPLE) != 0,
+        "reversed halves": lambda: np.r_[np.arange(n // 2, 0, -1), np.arange(n - n // 2)],
+    }[kind]()
+    score = score.astype(np.float32)
+    k = count(density, n)
+    keep = keep_top(torch.from_numpy(score), density).numpy()
+    expected = np.zeros(n, bool)
+    expected[np.argsort(-score, kind="stable")[:k]] = True
+    assert np.array_equal(keep, expected)

@@ -1,0 +1,1 @@
+"""The papers' tables as studies, and the measurements behind the README: commands whose results are committed."""

@@ -1,0 +1,127 @@
+"""Every experiment x profile x method composes, and takes an update on data of its own shape."""
+
+import re
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from hydra import compose, initialize_config_dir
+from hydra.utils import instantiate
+from omegaconf import OmegaConf
+from PIL import Image
+
+import run  # noqa: F401  (its resolvers)
+from dsd.plan import Plan, flat
+
+CONF = Path(__file__).parents[1] / "conf"
+
+
+def names(group: str) -> list[str]:
+    return sorted(p.stem for p in (CONF / group).glob("*.yaml"))
+
+
+def composed(*overrides: str):
+    with initialize_config_dir(str(CONF), version_base="1.3"):
+        return compose("config", list(overrides))
+
+
+def phases_of(cfg) -> tuple:
+    return flat(instantiate(cfg.method.phases, _convert_="all"))
+
+
+@pytest.mark.parametrize("profile", names("profile"))
+@pytest.mark.parametrize("experiment", names("experiment"))
+def test_all_arms_have_the_same_updates(experiment, profile):
+    """`baseline` alone is shorter: it is the papers' own first row."""
+    updates = {}
+    for method in names("method"):
+        cfg = composed(f"experiment={experiment}", f"profile={profile}", f"method={method}")
+        OmegaConf.to_container(cfg, resolve=True, throw_on_missing=True)
+        assert cfg.method.name == method
+        updates[method] = Plan(phases_of(cfg), 300).updates
+    baseline = updates.pop("baseline")
+    assert len(set(updates.values())) == 1
+    assert 0 < baseline < updates["dsd"]
+
+
+@pytest.mark.parametrize("experiment", names("experiment"))
+def test_published_numbers_are_data(experiment):
+    published = composed(f"experiment={experiment}").published
+    assert published.source
+    assert published.rows[0].phase == "dense"
+    assert 0 < published.rows[0].top1 < 50
+
+
+@pytest.fixture(scope="module")
+def tiny_imagenet(tmp_path_factory) -> Path:
+    root = tmp_path_factory.mktemp("imagenet")
+    draw = np.random.default_rng(0)
+    for part, count in (("train", 4), ("val", 2)):
+        for wnid in ("n01440764", "n01443537"):
+            folder = root / "imagenet" / part / wnid
+            folder.mkdir(parents=True)
+            for k in range(count):
+                Image.fromarray(draw.integers(0, 256, (260, 300, 3), np.uint8)).save(folder / f"{k}.JPEG")
+    return root
+
+
+def shaped_like(cfg, tiny_imagenet: Path, tmp_path: Path):
+    """The same config, with data of the same shape in the place of what may not be here."""
+    OmegaConf.set_struct(cfg, False)
+    if "imagenet" in cfg.data._target_.lower():
+        cfg.data.update(root=str(tiny_imagenet), workers=0, validation=2, num_classes=2)
+        return cfg
+    shape = (24, cfg.data.size, cfg.data.size, cfg.data.channels)
+    draw = np.random.default_rng(0)
+    arrays = {f"x_{part}": draw.integers(0, 256, shape, np.uint8) for part in ("train", "test")}
+    labels = {f"y_{part}": np.arange(24) % cfg.data.num_classes for part in ("train", "test")}
+    np.savez(tmp_path / "a.npz", **arrays, **labels)
+    cfg.data.source = {"_target_": "dsd.data.Arrays", "path": str(tmp_path / "a.npz")}
+    cfg.data.validation = 0
+    return cfg
+
+
+@pytest.mark.parametrize("profile", names("profile"))
+@pytest.mark.parametrize("experiment", names("experiment"))
+def test_takes_an_update(experiment, profile, tiny_imagenet, tmp_path):
+    composition = composed(f"experiment={experiment}", f"profile={profile}", "data.batch_size=2")
+    cfg = shaped_like(composition, tiny_imagenet, tmp_path)
+    data = instantiate(cfg.data)
+    data.setup("fit")
+    assert data.image_shape == (cfg.data.channels, cfg.data.size, cfg.data.size)
+    task = instantiate(cfg.task)(instantiate(cfg.model), instantiate(cfg.optimizer))
+    optimizer = task.configure_optimizers()
+    before = [p.detach().clone() for p in task.parameters()]
+    task.train()
+    loss = task.training_step(data.on_after_batch_transfer(next(iter(data.train_dataloader())), 0), 0)
+    loss.backward()
+    optimizer.step()
+    assert torch.isfinite(loss)
+    assert any(not torch.equal(a, b) for a, b in zip(before, task.parameters(), strict=True))
+    (sparse,) = [p.constraint for p in phases_of(cfg) if p.constraint]
+    assert sparse.choose(sparse.weights(task.network), evidence={}, seed=0).density == pytest.approx(
+        1 - sparse.sparsity, abs=2e-4
+    )
+
+
+@pytest.mark.parametrize("group", [p.name for p in CONF.iterdir() if p.is_dir()])
+def test_every_choice_of_a_group_composes(group):
+    for name in names(group):
+        more = ["model.name=resnet34"] if name in ("torchvision", "timm") else []
+        cfg = composed(f"{group}={name}", *more)
+        assert OmegaConf.to_container(cfg, resolve=not (group == "data" and name == "arrays"))
+
+
+def test_the_criterion_and_method_choices_reach_the_constraint():
+    cfg = composed("method=random_mask", "granularity=filter", "allocation=erk", "recipe.sparse.sparsity=0.6")
+    (sparse,) = [p.constraint for p in phases_of(cfg) if p.constraint]
+    assert (sparse.criterion.func.__name__, sparse.granularity.func.__name__) == ("random", "filter")
+    assert (sparse.allocation.func.__name__, sparse.sparsity, sparse.hold) == ("erk", 0.6, True)
+    (once,) = [p.constraint for p in phases_of(composed("method=prune_restore")) if p.constraint]
+    assert not once.hold
+
+
+def test_configs_cite_their_source():
+    for experiment in names("experiment"):
+        assert re.search(r"Han et al\.|model zoo|PROTOCOLS", (CONF / "experiment" / f"{experiment}.yaml").read_text())

@@ -1,0 +1,185 @@
+"""`python run.py`, as a user meets it: results, controls, wrong words, broken data, full disks."""
+
+import json
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+
+ROOT = Path(__file__).parents[1]
+QUICK = [
+    "experiment=dsd_lenet300_mnist", "track=none", "threads=1", "profiles.quick.dense=1",
+    "profiles.quick.sparse=0.5", "profiles.quick.redense=1",
+]  # fmt: skip
+
+
+def call(*words: str, cwd: Path = ROOT, **env: str) -> tuple[int, str]:
+    done = subprocess.run(
+        [sys.executable, ROOT / "run.py", *words],
+        cwd=cwd,
+        capture_output=True,
+        text=True,
+        timeout=300,
+        env=os.environ | env,
+    )
+    return done.returncode, done.stdout + done.stderr
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory) -> tuple[Path, str]:
+    runs = tmp_path_factory.mktemp("runs")
+    code, said = call(*QUICK, f"runs={runs}", "track=csv")
+    assert code == 0, said
+    (folder,) = runs.iterdir()
+    return folder, said
+
+
+def test_a_run_tells_what_each_phase_reached(finished):
+    folder, said = finished
+    assert re.search(r"dense +1 +0\.01.* +0\.0 ", said)
+    assert re.search(r"sparse +0\.5 +0\.001 +50\.0 ", said)
+    assert "is not comparable: this run used the quick profile (embedded data)" in said
+    assert re.search(r"test \(final weights\): top-1 error \d+", said)
+
+
+def test_a_run_leaves_its_record(finished):
+    folder, _ = finished
+    result = json.loads((folder / "result.json").read_text())
+    assert result["run_id"] == folder.name
+    dense, sparse, redense = result["metrics"]["phases"]
+    assert [p["updates"] for p in (dense, sparse, redense)] == [55, 28, 55]
+    assert sparse["sparsity"] == pytest.approx(0.5, abs=1e-4)
+    assert set(sparse["density"]) == {"fc1.weight", "fc2.weight", "fc3.weight"}
+    assert dense["sparsity"] == 0
+    assert all(0 < p["metrics"]["val/error1"] < 60 for p in (dense, sparse, redense))
+    assert 0 < result["metrics"]["test"]["test/error1"] < 60
+    assert result["metrics"]["test"]["test/n"] == 1000
+    assert [row["update"] for row in result["history"]] == [55, 83, 110, 138]
+    assert (result["updates"], result["restarts"]) == (138, 0)
+    assert result["config"]["choices"]["method"] == "dsd"
+    assert {"torch", "pytorch-lightning"} <= set(result["versions"])
+    assert not (folder / "checkpoints" / "last.ckpt").exists()
+
+
+def test_the_distributions_are_the_papers_figure(finished):
+    folder, _ = finished
+    records = json.loads((folder / "distributions.json").read_text())
+    assert [r["where"] for r in records] == [
+        f"{edge} of {phase}" for phase in ("dense", "sparse", "redense") for edge in ("start", "end")
+    ]
+    layers = {r["where"]: r["layers"]["fc1.weight"] for r in records}
+    assert layers["end of dense"]["zeros"] == 0
+    assert layers["start of sparse"]["zeros"] == layers["end of sparse"]["zeros"] == 117600
+    assert layers["start of redense"]["zeros"] == 117600
+    assert layers["end of redense"]["zeros"] < 117600
+    assert all(sum(h["counts"]) + h["zeros"] == 235200 for h in layers.values())
+
+
+def test_a_finished_run_is_not_run_again_unless_forced(finished):
+    folder, _ = finished
+    before = (folder / "result.json").stat().st_mtime_ns
+    code, said = call(
+        *QUICK, f"runs={folder.parent}", "track=none", "checkpoint.seconds=7", "trainer.log_every_n_steps=9"
+    )
+    assert code == 0
+    assert "is finished" in said
+    assert (folder / "result.json").stat().st_mtime_ns == before
+    final = (folder / "final.safetensors").read_bytes()
+    code, said = call(*QUICK, f"runs={folder.parent}", "force=true")
+    assert code == 0
+    assert (folder / "result.json").stat().st_mtime_ns > before
+    assert (folder / "final.safetensors").read_bytes() == final
+
+
+def test_init_from_another_run(finished, tmp_path):
+    folder, _ = finished
+    link = tmp_path / "elsewhere.safetensors"
+    link.write_bytes((folder / "final.safetensors").read_bytes())
+    words = [*QUICK, "method=baseline", "recipe.dense.rate.rate=1e-9", f"runs={folder.parent}"]
+    code, said = call(*words, f"init_from={folder.name[:6]}")
+    assert code == 0, said
+    assert f"started from {folder.name[:6]}" in said
+    code, again = call(*words, f"init_from={link}")
+    assert "is finished" in again  # the same weights by another name are the same run
+    (error,) = set(
+        re.findall(r"top-1 error (\S+) %, n", said.replace("top-5", "x")) or re.findall(r"error (\S+) %", said)[-1:]
+    )
+    assert float(error) == pytest.approx(
+        json.loads((folder / "result.json").read_text())["metrics"]["test"]["test/error1"], abs=0.2
+    )
+
+
+@pytest.mark.parametrize(
+    ("words", "says"),
+    [
+        (["sed=1"], "there is no key sed (did you mean seed?)"),
+        (["experiment=dsd_resnet81"], "there is no experiment=dsd_resnet81 (did you mean dsd_resnet18"),
+        (["recipe.sparse.sparsty=0.5"], "did you mean recipe.sparse.sparsity"),
+        (["profile=qick"], "there is no profile=qick (did you mean quick?)"),
+        (["init_from=nothing"], "there is no run yet"),
+        (["recipe.sparse.sparsity=30"], "sparsity is the removed fraction, 0 <= sparsity < 1; found 30"),
+        (["sparse.exclude=[fc9.weight]"], "'fc9.weight' matches no parameter; the nearest are fc3.weight"),
+        (["granularity=n_of_m", "recipe.sparse.sparsity=0.3"], "set sparsity=0.5"),
+        (["method=sparse_scratch", "criterion=taylor"], "put a dense phase of at least one update in front"),
+        (["recipe.dense.rate.rate=1e9"], "training diverged"),
+        (["profile=cpu", "data.root=/nonexistent"], "data.download=true"),
+        (["experiment=dsd_resnet18", "profile=paper", "data.root=/nonexistent"], "profile=quick"),
+        (["seed=one"], "seed must be a whole number, found 'one'"),
+    ],
+    ids=lambda value: value[0] if isinstance(value, list) else "",
+)
+def test_what_is_wrong_is_said(words, says, tmp_path):
+    code, said = call(*QUICK, f"runs={tmp_path}", *words)
+    assert code in (1, 2)
+    assert says in said
+    assert "Traceback" not in said
+
+
+def test_a_full_disk_keeps_the_last_whole_checkpoint(tmp_path):
+    """A file-size limit stands in for the full disk: writing fails in the middle of the second checkpoint."""
+    from dsd.callbacks import LastCheckpoint
+
+    class FullTrainer:
+        is_global_zero, global_step = True, 7
+        model = torch.nn.Linear(2, 2)
+
+        def save_checkpoint(self, path):
+            path.write_bytes(b"half")
+            raise OSError(28, "No space left on device")
+
+    path = tmp_path / "last.ckpt"
+    path.write_bytes(b"whole")
+    with pytest.raises(
+        OSError, match=r"last\.ckpt could not be written \(No space left on device\); the one before it is whole"
+    ):
+        LastCheckpoint(path, seconds=0).save(FullTrainer(), torch.tensor(1.0))
+    assert [p.name for p in tmp_path.iterdir()] == ["last.ckpt"]
+    assert path.read_bytes() == b"whole"
+
+
+def test_help_is_a_page_to_act_on():
+    code, said = call("--help")
+    assert code == 0
+    assert "python run.py experiment=dsd_resnet20_cifar10 profile=cpu" in said
+    assert "experiment: dsd_alexnet, " in said
+
+
+def test_two_processes_under_ddp(tmp_path):
+    code, said = call(*QUICK, f"runs={tmp_path}", "trainer=ddp", "trainer.accelerator=cpu", "data.batch_size=32")
+    assert code == 0, said
+    (folder,) = tmp_path.iterdir()
+    result = json.loads((folder / "result.json").read_text())
+    assert [p["sparsity"] for p in result["metrics"]["phases"]][1] == pytest.approx(0.5, abs=1e-4)
+    assert result["images"] == pytest.approx(138 * 64, rel=0.02)
+
+
+def test_a_sweep_runs_every_combination(tmp_path):
+    code, said = call("-m", *QUICK, f"runs={tmp_path}", "method=finetune,swa", "profiles.quick.redense=1.5")
+    assert code == 0, said
+    results = [json.loads(p.read_text()) for p in tmp_path.glob("*/result.json")]
+    assert sorted(r["method"] for r in results) == ["finetune", "swa"]
+    assert len({r["updates"] for r in results}) == 1

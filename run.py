@@ -116,8 +116,9 @@ def train(cfg: DictConfig, folder: RunFolder, weights: Any, logger: Any) -> dict
     )  # fmt: skip
     resume = str(folder.checkpoint) if folder.checkpoint.exists() and not cfg.force else None
     trainer.fit(task, datamodule=data, ckpt_path=resume, weights_only=True if resume else None)
-    save_weights(net, folder.final)
-    atomic_write(folder.path / "distributions.json", distributions.as_json())
+    if trainer.is_global_zero:
+        save_weights(net, folder.final)
+        atomic_write(folder.path / "distributions.json", distributions.as_json())
     log_artifact(logger, folder.final, f"{cfg.name}-{folder.run_id}")
     trainer.test(task, datamodule=data, verbose=False)
     test = {name: float(value) for name, value in trainer.callback_metrics.items() if name.startswith("test/")}

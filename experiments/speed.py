@@ -4,7 +4,7 @@
     python -m experiments.speed callback   one part: callback, loop or mask
 
 callback  one training step in Lightning's loop: no plan at all, a dense plan, DSD's sparse phase, Lightning's ModelPruning and
-          torch.nn.utils.prune, all at 50 %. Each round fits every arm once; a round's figure is the median step; the ratio is
+          torch.nn.utils.prune, all at 50 % (channels first: torch's pruning refuses channels_last weights). Each round fits every arm once; a round's figure is the median step; the ratio is
           the median over rounds of arm / no plan.
 loop      images/s of Trainer.fit with all of run.py's callbacks on in-memory CIFAR-10-shaped images with augmentation, over
           those of a bare loop on one batch that never changes (bf16, channels_last, torch.compile in both).
@@ -76,7 +76,7 @@ def task(net: nn.Module, **options: Any) -> Classification:
     def optimizer(groups: Any) -> torch.optim.Optimizer:
         return torch.optim.SGD(groups, lr=0.01, momentum=0.9, nesterov=True, weight_decay=1e-4)
 
-    return Classification(net, optimizer, num_classes=10, channels_last=True, **options)
+    return Classification(net, optimizer, num_classes=10, **options)
 
 
 def fit(module: pl.LightningModule, batches: Again, *callbacks: Callback, **options: Any) -> Clock:
@@ -165,7 +165,7 @@ def loop() -> dict[str, Any]:
     data.setup("fit")
     path.unlink()
 
-    module = task(ResNetCifar(depth=20, width=16, num_classes=10, channels=3), compile=True)
+    module = task(ResNetCifar(depth=20, width=16, num_classes=10, channels=3), compile=True, channels_last=True)
     bare = ResNetCifar(depth=20, width=16, num_classes=10, channels=3).to(memory_format=torch.channels_last)
     compiled = torch.compile(bare)
     optimizer = torch.optim.SGD(bare.parameters(), lr=0.01, momentum=0.9, nesterov=True, weight_decay=1e-4)

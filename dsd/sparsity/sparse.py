@@ -106,14 +106,17 @@ class Held:
 
     def __init__(self, weights: Mapping[str, Parameter], mask: Mask) -> None:
         self.mask = mask
-        self._weights = [weights[name] for name in mask]
-        self._factors = [mask[name].to(w.device, w.dtype) for name, w in zip(mask, self._weights, strict=True)]
+        self._weights: list[Tensor] = [weights[name] for name in mask]
+        # of the weights' own type and memory layout: a bool mask, or one laid out otherwise, multiplies six times slower
+        self._factors = [
+            torch.empty_like(w.detach()).copy_(mask[name]) for name, w in zip(mask, self._weights, strict=True)
+        ]
 
     @torch.no_grad()
     def project_(self) -> None:
         """Set the pruned weights to 0 again: momentum and weight decay revive them at every update."""
-        for weight, factor in zip(self._weights, self._factors, strict=True):
-            weight.mul_(factor)
+        if self._weights:
+            torch._foreach_mul_(self._weights, self._factors)
 
     def leave_(self, optimizers: Iterable[Optimizer]) -> None:
         """Release the weights: they start again from 0, without the momentum that piled up under the mask.

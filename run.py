@@ -42,7 +42,7 @@ def job(cfg: DictConfig) -> None:
     """One run of a sweep or the only one; a failure is told and doesn't stop the others."""
     try:
         run(cfg)
-    except (Refused, ValueError) as error:
+    except (Refused, ValueError, OSError) as error:
         failed.append(str(error))
         log.error(str(error))
 

@@ -25,13 +25,13 @@ def curve(axes: Axes, result: Result) -> None:
     for phase in result["metrics"]["phases"]:
         first, end = phase["first"] / per_epoch, phase["end"] / per_epoch
         axes.axvspan(first, end, color=SHADES.get(phase["name"], "#eeeeee"), lw=0)
-        axes.text((first + end) / 2, 0.97, phase["name"], transform=axes.get_xaxis_transform(), ha="center", va="top")
+        axes.text((first + end) / 2, 0.03, phase["name"], transform=axes.get_xaxis_transform(), ha="center")
         error = phase["metrics"].get("val/error1")
         if error is not None:
-            axes.annotate(f"{error:.1f}", (end, error), (-4, 10), textcoords="offset points", ha="right")
+            axes.annotate(f"{error:.1f}", (end, error), (-3, 12), textcoords="offset points", ha="right", weight="bold")
     rows = result["history"]
     axes.plot([r["epoch"] for r in rows], [r["val/error1"] for r in rows], "o-", color="#1f4e79", ms=4)
-    axes.set(xlabel="epoch", ylabel="validation top-1 error, %", ylim=(0, None))
+    axes.set(xlabel="epoch", ylabel="validation top-1 error, %", ylim=(0, 1.15 * max(r["val/error1"] for r in rows)))
     axes.set_title(f"{result['name']} · {result['profile']} profile · seed {result['seed']}", fontsize=10)
 
 
@@ -48,10 +48,11 @@ def distributions(axes: Axes, records: list[dict], layer: str) -> None:
         width = h["edges"][1] - h["edges"][0]
         height = [s / width * 0.02 for s in share]
         axes.fill_between(centres, offset, [offset + y for y in height], step="mid", lw=0.6, alpha=0.8)
-        axes.text(-limit, offset + 0.06, f"{record['where']}: {h['zeros'] / total:.0%} are 0", fontsize=8)
+        axes.text(-limit, offset + 0.3, f"{record['where']}: {h['zeros'] / total:.0%} are 0", fontsize=8)
         axes.set_xlim(-limit, limit)
-        offset -= 0.55
-    axes.set(yticks=[], xlabel=f"weight of {layer}")
+        offset -= 0.62
+    axes.spines["left"].set_visible(False)
+    axes.set(yticks=[], ylim=(None, 0.5), xlabel=f"weight of {layer}")
     axes.set_title("before pruning, after it, retrained, re-dense", fontsize=10)
 
 
@@ -59,9 +60,7 @@ def main(run: str, picture: str) -> None:
     folder = RunFolder(Path(run))
     result = folder.read_result()
     records = json.loads((folder.path / "distributions.json").read_text())
-    layer = max(
-        records[0]["layers"], key=lambda name: sum(records[0]["layers"][name]["counts"]) if "layer2" in name else 0
-    )
+    layer = max(records[0]["layers"], key=lambda name: sum(records[0]["layers"][name]["counts"]) * ("layer2" in name))
     mpl.rcParams.update({"font.size": 9, "axes.spines.top": False, "axes.spines.right": False})
     figure, (left, right) = plt.subplots(1, 2, figsize=(9.5, 3.6), width_ratios=(3, 2), layout="constrained")
     curve(left, result)

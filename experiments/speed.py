@@ -1,11 +1,13 @@
 """What DSD costs: ratios measured in one run, interleaved, with the machine beside them.
 
     python -m experiments.speed            all of it, about ten minutes on two idle cores; writes experiments/speed.json
-    python -m experiments.speed callback   one part: callback, loop or mask
+    python -m experiments.speed callback   one part: callback, sparse, loop or mask
 
 callback  one training step in Lightning's loop: no plan at all, a dense plan, DSD's sparse phase, Lightning's ModelPruning and
           torch.nn.utils.prune, all at 50 % (channels first: torch's pruning refuses channels_last weights). Each round fits every arm once; a round's figure is the median step; the ratio is
           the median over rounds of arm / no plan.
+sparse    the same step, sparse over dense, in one fit whose plan alternates between the two every few updates, so that a drifting
+          machine touches both alike: the figure to trust for what holding a mask costs.
 loop      images/s of Trainer.fit with all of run.py's callbacks on in-memory CIFAR-10-shaped images with augmentation, over
           those of a bare loop on one batch that never changes (bf16, channels_last, torch.compile in both).
 mask      choosing and applying the masks of AlexNet (61 M weights) and VGG-16 (138 M), in a process of its own each, with the
@@ -132,21 +134,62 @@ def callback_cost(make: Any, batch: tuple[Tensor, Tensor], updates: int, rounds:
     }
 
 
+def alternating(make: Any, batch: tuple[Tensor, Tensor], updates: int, pairs: int) -> dict[str, Any]:
+    """Step of a sparse phase over that of a dense one, in one fit whose plan alternates between them: drift cancels."""
+    epochs = 1 / (2 * pairs)
+    plan = [
+        Phase(f"{kind}{k}", 2 * epochs, Times(1.0), constraint, reset_optimizer=False)
+        for k in range(pairs)
+        for kind, constraint in (("dense", None), ("sparse", Sparse(0.5)))
+    ]
+    clock = fit(task(make()), Again(batch, updates * pairs), PlanCallback(plan))
+    steps = np.diff([clock.ends[0], *clock.ends]).reshape(2 * pairs, updates)[
+        2:, 3:
+    ]  # a phase's beginning is not a step
+    medians = np.median(steps, axis=1)
+    ratios = medians[1::2] / medians[0::2]
+    low, middle, high = np.quantile(ratios, [0.25, 0.5, 0.75])
+    spread = 1.25 * np.std(ratios, ddof=1) / np.sqrt(len(ratios))  # standard error of a median
+    return {
+        "ratio": float(middle), "quartiles": [float(low), float(high)], "standard error": float(spread),
+        "pairs": len(ratios), "dense ms": 1e3 * float(np.median(medians[0::2])),
+    }  # fmt: skip
+
+
 def layers(net: nn.Module) -> list[nn.Module]:
     return [net.get_submodule(name.rpartition(".")[0]) for name in prunable(net)]
 
 
 def callback() -> dict[str, Any]:
+    small, large = batches()
+    return {
+        "LeNet-300-100, batch 64": callback_cost(lenet300, small, 400, 11),
+        "ResNet-20, batch 128": callback_cost(resnet20, large, 24, 5),
+    }
+
+
+def sparse() -> dict[str, Any]:
+    small, large = batches()
+    return {
+        "LeNet-300-100, batch 64": alternating(lenet300, small, 40, 60),
+        "ResNet-20, batch 128": alternating(resnet20, large, 8, 15),
+    }
+
+
+def batches() -> tuple[tuple[Tensor, Tensor], tuple[Tensor, Tensor]]:
+    """One batch for each of the two networks."""
     draw = torch.Generator().manual_seed(0)
     small = torch.rand(64, 1, 28, 28, generator=draw), torch.randint(0, 10, (64,), generator=draw)
     large = torch.rand(128, 3, 32, 32, generator=draw), torch.randint(0, 10, (128,), generator=draw)
-    lenet = {"side": 28, "hidden": [300, 100], "channels": 1, "num_classes": 10}
-    return {
-        "LeNet-300-100, batch 64": callback_cost(lambda: LeNet300(**lenet), small, 400, 11),
-        "ResNet-20, batch 128": callback_cost(
-            lambda: ResNetCifar(depth=20, width=16, num_classes=10, channels=3), large, 24, 5
-        ),
-    }
+    return small, large
+
+
+def lenet300() -> nn.Module:
+    return LeNet300(side=28, hidden=[300, 100], channels=1, num_classes=10)
+
+
+def resnet20() -> nn.Module:
+    return ResNetCifar(depth=20, width=16, num_classes=10, channels=3)
 
 
 def loop() -> dict[str, Any]:
@@ -246,7 +289,7 @@ def main(parts: list[str]) -> None:
     warnings.filterwarnings("ignore")
     hush()
     torch.set_num_threads(2)
-    known = {"callback": callback, "loop": loop, "mask": mask}
+    known = {"callback": callback, "sparse": sparse, "loop": loop, "mask": mask}
     if unknown := set(parts) - set(known):
         sys.exit(f"there is no part {', '.join(unknown)}; there are: {', '.join(known)}")
     result = json.loads(RESULT.read_text()) if RESULT.exists() else {}

@@ -6,13 +6,15 @@ cfg -> data, model -> task -> Trainer.fit(plan) -> final weights -> Trainer.test
 import logging
 import os
 import sys
+import time
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import hydra
 from hydra.core.hydra_config import HydraConfig
 from hydra.errors import HydraException
+from hydra.types import RunMode
 from hydra.utils import instantiate
 from omegaconf import DictConfig, OmegaConf
 from rich import get_console
@@ -21,6 +23,7 @@ from dsd.console import Refused, explained, hush, recorded, speak
 from dsd.results.identity import run_id
 from dsd.results.provenance import git_state, hardware, versions
 from dsd.results.store import RunFolder, Store, atomic_write
+from dsd.results.sweep import Outcome, failed
 from dsd.results.table import phase_table, sentences
 
 os.environ.setdefault("HYDRA_FULL_ERROR", "1")  # errors reach main(), which puts them in words
@@ -34,34 +37,50 @@ for name, formula in {
     OmegaConf.register_new_resolver(name, formula, replace=True)
 
 log = logging.getLogger("dsd")
-failed: list[str] = []
 
 
 @hydra.main(version_base="1.3", config_path="conf", config_name="config")
 def job(cfg: DictConfig) -> None:
     """One run of a sweep or the only one; a failure is told and doesn't stop the others."""
+    began, run_name, log_path, reason = time.monotonic(), "", "", ""
+    state: Literal["done", "skipped", "failed"] = "failed"
     try:
-        run(cfg)
+        folder, weights, config = place(cfg)
+        run_name, log_path = folder.run_id, str(folder.log)
+        if not cfg.force and folder.finished:
+            log.info("run %s is finished; force=true does it again", run_name)
+            show(folder)
+            state = "skipped"
+        else:
+            run(cfg, folder, weights, config)
+            state = "done"
     except (Refused, ValueError, OSError) as error:
-        failed.append(str(error))
-        log.error(str(error))
+        reason = str(error)
+        failed.append(run_name)
+        log.error(reason)
+    hydra_cfg = HydraConfig.get()
+    if hydra_cfg.mode == RunMode.MULTIRUN:
+        overrides = ", ".join(hydra_cfg.overrides.task)
+        outcome = Outcome(hydra_cfg.job.num, overrides, run_name, state, time.monotonic() - began, reason, log_path)
+        outcome.write(Path(hydra_cfg.sweep.dir))
 
 
-def run(cfg: DictConfig) -> None:
-    """Found finished, continued, or done from the start."""
+def place(cfg: DictConfig) -> tuple[RunFolder, Any, dict[str, Any]]:
+    """The run's folder, the weights to start from (or None), and the resolved config."""
     from dsd.weights import started_from  # torch takes seconds to import: --help answers at once
 
-    choices = {group: name for group, name in HydraConfig.get().runtime.choices.items() if "hydra" not in group}
     config: dict[str, Any] = OmegaConf.to_container(cfg, resolve=True, throw_on_missing=True)  # type: ignore[assignment]
     if not isinstance(cfg.seed, int):
         raise ValueError(f"seed must be a whole number, found {cfg.seed!r}")
     store = Store(Path(cfg.runs))
     weights, origin = started_from(cfg.init_from, store.root)
     identity = {key: config[key] for key in COUNTS} | {"init_from": origin}
-    folder = store.run(run_id(identity))
-    if not cfg.force and folder.finished:
-        log.info("run %s is finished; force=true does it again", folder.run_id)
-        return show(folder)
+    return store.run(run_id(identity)), weights, config
+
+
+def run(cfg: DictConfig, folder: RunFolder, weights: Any, config: dict[str, Any]) -> None:
+    """Continued, or done from the start."""
+    choices = {group: name for group, name in HydraConfig.get().runtime.choices.items() if "hydra" not in group}
     first = os.environ.get("LOCAL_RANK", "0") == "0" and os.environ.get("NODE_RANK", "0") == "0"
     with recorded(folder, first=first, fresh=cfg.force):
         atomic_write(folder.config, OmegaConf.to_yaml(cfg, resolve=True))

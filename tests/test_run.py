@@ -183,3 +183,15 @@ def test_a_sweep_runs_every_combination(tmp_path):
     results = [json.loads(p.read_text()) for p in tmp_path.glob("*/result.json")]
     assert sorted(r["method"] for r in results) == ["finetune", "swa"]
     assert len({r["updates"] for r in results}) == 1
+    assert "2 jobs: 2 done, 0 skipped, 0 failed" in said
+
+
+def test_a_sweep_tells_what_was_skipped_and_what_failed_and_goes_on(tmp_path):
+    first = [*QUICK, f"runs={tmp_path}", "method=baseline"]
+    assert call("-m", *first, "seed=1")[0] == 0
+    code, said = call("-m", *first, "seed=1,oops,2")
+    assert code == 1
+    assert "3 jobs: 1 done, 1 skipped, 1 failed" in said
+    assert "seed must be a whole number, found 'oops'" in said
+    assert len(list(tmp_path.glob("*/result.json"))) == 2
+    assert not list(Path.cwd().glob("multirun.yaml")), "Hydra's own record stays in the sweep's folder"

@@ -3,13 +3,16 @@
 cfg -> data, model -> task -> Trainer.fit(plan) -> final weights -> Trainer.test -> result.json
 """
 
+import gc
 import logging
 import os
 import sys
 import time
+from collections.abc import Iterator
+from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import hydra
 from hydra.core.hydra_config import HydraConfig
@@ -22,9 +25,9 @@ from rich import get_console
 from dsd.console import Refused, explained, hush, recorded, speak
 from dsd.results.identity import run_id
 from dsd.results.provenance import git_state, hardware, versions
-from dsd.results.store import RunFolder, Store, atomic_write
-from dsd.results.sweep import Outcome, failed
+from dsd.results.store import RunBusy, RunFolder, Store, atomic_write
 from dsd.results.table import phase_table, sentences
+from dsd.sweep import INCOMPLETE, Outcome, State, Sweep, total_epochs
 
 os.environ.setdefault("HYDRA_FULL_ERROR", "1")  # errors reach main(), which puts them in words
 CONF = Path(__file__).parent / "conf"
@@ -37,32 +40,66 @@ for name, formula in {
     OmegaConf.register_new_resolver(name, formula, replace=True)
 
 log = logging.getLogger("dsd")
+failed: list[str] = []  # for the exit code: Hydra gives no result back
 
 
 @hydra.main(version_base="1.3", config_path="conf", config_name="config")
 def job(cfg: DictConfig) -> None:
-    """One run of a sweep or the only one; a failure is told and doesn't stop the others."""
-    began, run_name, log_path, reason = time.monotonic(), "", "", ""
-    state: Literal["done", "skipped", "failed"] = "failed"
+    """One job of a sweep or the only one; a failure is told and doesn't stop the others."""
+    began, hydra_cfg = time.monotonic(), HydraConfig.get()
+    sweep = Path(hydra_cfg.sweep.dir) if hydra_cfg.mode == RunMode.MULTIRUN else None
+    outcome = Outcome(hydra_cfg.job.num if sweep else 0, list(hydra_cfg.overrides.task))
     try:
-        folder, weights, config = place(cfg)
-        run_name, log_path = folder.run_id, str(folder.log)
-        if not cfg.force and folder.finished:
-            log.info("run %s is finished; force=true does it again", run_name)
-            show(folder)
-            state = "skipped"
-        else:
-            run(cfg, folder, weights, config)
-            state = "done"
+        if sweep:
+            outcome.write(sweep)
+        for stage in stages(cfg):
+            if outcome.state == "missing":  # what starts from a missing run is missing too
+                rest = total_epochs(OmegaConf.to_container(stage, resolve=True))  # type: ignore[arg-type]
+                outcome = replace(outcome, run_id="", needs=outcome.run_id, needs_epochs=outcome.epochs, epochs=rest)
+                break
+            folder, weights, config = place(stage)
+            outcome = replace(
+                outcome, run_id=folder.run_id, log=str(folder.log), name=cfg.name, method=config["method"]["name"]
+            )
+            if cfg.dry_run and (cfg.force or not folder.finished):
+                outcome = replace(outcome, state="missing", epochs=total_epochs(config))
+                continue
+            last = stage.method.name == cfg.method.name
+            outcome = replace(outcome, state=run(stage, folder, weights, config, wait=not last))
+    except RunBusy as error:
+        outcome = replace(outcome, state="busy", reason=str(error))
     except (Refused, ValueError, OSError) as error:
-        reason = str(error)
-        failed.append(run_name)
-        log.error(reason)
-    hydra_cfg = HydraConfig.get()
-    if hydra_cfg.mode == RunMode.MULTIRUN:
-        overrides = ", ".join(hydra_cfg.overrides.task)
-        outcome = Outcome(hydra_cfg.job.num, overrides, run_name, state, time.monotonic() - began, reason, log_path)
-        outcome.write(Path(hydra_cfg.sweep.dir))
+        outcome = replace(outcome, state="failed", reason=str(error))
+    if outcome.reason:
+        log.error(outcome.reason)
+    if sweep:
+        replace(outcome, seconds=time.monotonic() - began).write(sweep)
+        gc.collect()  # a sweep in one process: the last job's network goes before the next is made
+    elif outcome.state == "missing":
+        log.info("run %s would be executed: %s", outcome.run_id, outcome.log)
+    failed.extend([outcome.run_id] if outcome.state in INCOMPLETE else [])
+
+
+def stages(cfg: DictConfig) -> Iterator[DictConfig]:
+    """The run; or, with `baseline_seed`, its first dense phase as a run of its own, and the rest, which starts from it."""
+    first = {"_target_": "dsd.plan.Phase", "name": "dense", **OmegaConf.to_container(cfg.recipe.dense, resolve=True)}  # type: ignore[dict-item]
+    phases = OmegaConf.to_container(cfg.method.phases, resolve=True)
+    if cfg.baseline_seed is None or not isinstance(phases, list) or phases[:1] != [first] or len(phases) == 1:
+        yield cfg
+        return
+    if not all(phase.get("reset_optimizer", True) for phase in phases[1:2]):
+        raise ValueError(
+            "baseline_seed starts the second phase from weights alone: it needs recipe.reset_optimizer=true"
+        )
+    shared, rest = cfg.copy(), cfg.copy()
+    OmegaConf.set_struct(shared, False)
+    shared.method = {"name": "baseline", "callbacks": [], "phases": [first]}
+    shared.seed, shared.baseline_seed = cfg.baseline_seed, None
+    yield shared
+    rest.recipe.dense.epochs = 0
+    rest.method.phases.pop(0)
+    rest.init_from, rest.init_skip = place(shared)[0].run_id, []
+    yield rest
 
 
 def place(cfg: DictConfig) -> tuple[RunFolder, Any, dict[str, Any]]:
@@ -78,16 +115,20 @@ def place(cfg: DictConfig) -> tuple[RunFolder, Any, dict[str, Any]]:
     return store.run(run_id(identity)), weights, config
 
 
-def run(cfg: DictConfig, folder: RunFolder, weights: Any, config: dict[str, Any]) -> None:
-    """Continued, or done from the start."""
+def run(cfg: DictConfig, folder: RunFolder, weights: Any, config: dict[str, Any], *, wait: bool) -> State:
+    """Done from the start, continued, or skipped since it is finished. `wait` for a process that executes it already."""
+    if not cfg.force and folder.finished:
+        return skip(folder, quiet=wait)
     choices = {group: name for group, name in HydraConfig.get().runtime.choices.items() if "hydra" not in group}
     first = os.environ.get("LOCAL_RANK", "0") == "0" and os.environ.get("NODE_RANK", "0") == "0"
-    with recorded(folder, first=first, fresh=cfg.force):
+    with recorded(folder, first=first, fresh=cfg.force, wait=wait):
+        if first and not cfg.force and folder.finished:  # another process finished it a moment ago
+            return skip(folder, quiet=wait)
         atomic_write(folder.config, OmegaConf.to_yaml(cfg, resolve=True))
         log.info("run %s: %s %s, seed %s, in %s", folder.run_id, cfg.name, cfg.method.name, cfg.seed, folder.path)
         tracker = instantiate(cfg.track)(
             folder=folder.path, run_id=folder.run_id, name=f"{cfg.name}/{cfg.method.name}/{cfg.seed}",
-            group=f"{cfg.name}/{cfg.method.name}", tags=[cfg.profile, *cfg.tags], config=config | {"choices": choices},
+            group=f"{cfg.study}/{cfg.method.name}", tags=[cfg.profile, *cfg.tags], config=config | {"choices": choices},
         )  # fmt: skip
         with tracker as logger:
             result = train(cfg, folder, weights, logger)
@@ -96,6 +137,15 @@ def run(cfg: DictConfig, folder: RunFolder, weights: Any, config: dict[str, Any]
             folder.write_result(result | atomic | {"versions": versions(), "hardware": hardware()})
             folder.checkpoint.unlink(missing_ok=True)
             show(folder)
+    return "done"
+
+
+def skip(folder: RunFolder, *, quiet: bool) -> State:
+    """Say that it is finished, and with what."""
+    log.info("run %s is finished; force=true does it again", folder.run_id)
+    if not quiet:
+        show(folder)
+    return "skipped"
 
 
 def train(cfg: DictConfig, folder: RunFolder, weights: Any, logger: Any) -> dict[str, Any]:
@@ -183,7 +233,12 @@ def main() -> int:
     except HydraException as error:
         log.error(explained(error, *vocabulary()))
         return 2
-    return 1 if failed else 0
+    except Exception as error:
+        if Sweep.folder is None:
+            raise
+        log.error("the launcher gave up: %s: %s. The same command does what is missing.", type(error).__name__, error)
+        failed.append("launcher")
+    return 0 if Sweep.close() and not failed else 1
 
 
 if __name__ == "__main__":

@@ -12,9 +12,16 @@ from typing import Any
 
 from rich import get_console
 
-from dsd.results.store import RunBusy, RunFolder
+from dsd.results.store import RunFolder
 
 log = logging.getLogger("dsd")
+EXTRAS = {
+    "joblib": "joblib",
+    "processes": "joblib",
+    "submitit_slurm": "slurm",
+    "submitit_local": "slurm",
+    "ray": "ray",
+}  # launchers
 
 
 class Refused(Exception):
@@ -43,23 +50,21 @@ def hush() -> None:
 
 
 @contextmanager
-def recorded(folder: RunFolder, *, first: bool, fresh: bool) -> Iterator[None]:
-    """The run's folder is locked and its messages and errors go to `run.log`. Any error leaves as `Refused`.
+def recorded(folder: RunFolder, *, first: bool, fresh: bool, wait: bool = False) -> Iterator[None]:
+    """The run's folder is locked and its messages and errors go to `run.log`. Any error but RunBusy leaves as `Refused`.
 
     `first`: this is rank 0; the others only run. `fresh`: what an earlier try left is removed.
+    `wait` for another process that executes the run; else RunBusy.
     """
     if not first:
         yield
         return
-    try:
-        with folder.lock():
-            if fresh:
-                for path in (folder.result, folder.checkpoint):
-                    path.unlink(missing_ok=True)
-            with _into(folder):
-                yield
-    except RunBusy as error:
-        raise Refused(str(error)) from error
+    with folder.lock(wait=wait):
+        if fresh:
+            for path in (folder.result, folder.checkpoint):
+                path.unlink(missing_ok=True)
+        with _into(folder):
+            yield
 
 
 @contextmanager
@@ -97,6 +102,8 @@ def explained(error: Exception, names: Iterable[str], groups: Mapping[str, list[
     missing = re.search(r"(?:Could not find|In .*: Could not find) '([^']+)'", text)
     if missing:
         group, _, choice = missing.group(1).rpartition("/")
+        if extra := EXTRAS.get(choice) if group == "hydra/launcher" else None:
+            return f"hydra/launcher={choice} is not installed: pip install 'dsd[{extra}]'"
         choices = groups.get(group, [])
         return f"there is no {group}={choice}{_near(choice, choices)}; there are: {', '.join(choices)}"
     key = re.search(r"Could not (?:override|append to config|delete from config)[^']*'([^']+)'", text)

@@ -106,17 +106,17 @@ class RunFolder:
         return cast(Result, result)
 
     @contextlib.contextmanager
-    def lock(self) -> Iterator[None]:
-        """This process alone executes the run while the context is open.
+    def lock(self, *, wait: bool = False) -> Iterator[None]:
+        """This process alone executes the run while the context is open. `wait` until another one has ended.
 
         The kernel releases the lock when the process dies, however it dies. In distributed training only rank 0 takes
-        it. Raises RunBusy naming the other process.
+        it. On several machines the folder's file system must have flock (NFSv4 has). Raises RunBusy naming the other process.
         """
         path = self.path / ".lock"
         self.path.mkdir(parents=True, exist_ok=True)
         with path.open("a+", encoding="utf-8") as file:
             try:
-                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                fcntl.flock(file, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
             except BlockingIOError:
                 file.seek(0)
                 owner = file.read().strip() or "another process"

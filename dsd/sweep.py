@@ -1,0 +1,155 @@
+"""What became of the jobs of a sweep: each leaves one file, wherever it ran, and the sweep ends with their table.
+
+    runs/.sweeps/<when>/0.json, 1.json, ...      {job, overrides, run_id, state, seconds, reason, log, ...}
+
+Files, because a launcher may run jobs in other processes or on other machines; only this folder has to be common to
+them. A job writes `running` when it begins; if that is still there when the sweep is over, its process was killed.
+The states:
+
+    done      trained now
+    skipped   was finished already
+    busy      another process is executing it: another sweep on the same runs. This one went on with the next job
+    failed    with the reason; the other jobs went on
+    killed    began and left nothing: out of memory, time limit, kill. Its checkpoint is there
+    missing   only with dry_run=true: would be trained
+"""
+
+import json
+import statistics
+from collections import Counter
+from collections.abc import Iterable, Mapping
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any, Literal
+
+from hydra.experimental.callback import Callback
+from rich import get_console
+from rich.box import SIMPLE_HEAD
+from rich.table import Table
+
+from dsd.results.schema import Result
+from dsd.results.store import Store, atomic_write
+
+State = Literal["running", "done", "skipped", "busy", "failed", "killed", "missing"]
+INCOMPLETE = ("busy", "failed", "killed", "running")
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """How one job ended. `seconds` is its wall time; `log` is its log's path, and `reason` why it is not done."""
+
+    job: int
+    overrides: list[str]
+    run_id: str = ""
+    state: State = "running"
+    seconds: float = 0.0
+    reason: str = ""
+    log: str = ""
+    name: str = ""
+    method: str = ""
+    epochs: float = 0.0  # what is missing of its plan
+    needs: str = ""  # the missing run it starts from, and the epochs of that
+    needs_epochs: float = 0.0
+
+    def write(self, folder: Path) -> None:
+        """Leave it in the sweep's folder. Raises OSError naming the file."""
+        atomic_write(folder / f"{self.job}.json", json.dumps(asdict(self), ensure_ascii=False) + "\n")
+
+
+def outcomes(folder: Path) -> list[Outcome]:
+    """What the jobs of a sweep have left so far, by number."""
+    found = [Outcome(**json.loads(path.read_text(encoding="utf-8"))) for path in folder.glob("*.json")]
+    return sorted(found, key=lambda outcome: outcome.job)
+
+
+def ended(found: Iterable[Outcome]) -> list[Outcome]:
+    """The same when no job can be running any more."""
+    why = "its process ended without a word; the same command continues it"
+    return [replace(one, state="killed", reason=why) if one.state == "running" else one for one in found]
+
+
+def sweep_table(found: list[Outcome]) -> Table:
+    """One row a job, with what it has not in common with all others; the caption counts the states."""
+    count = Counter(outcome.state for outcome in found)
+    always = ("missing", "skipped") if count["missing"] else ("done", "skipped", "failed")
+    states = [*always, *(state for state in ("busy", "killed", "running", "failed") if count[state])]
+    caption = ", ".join(f"{count[state]} {state}" for state in dict.fromkeys(states))
+    table = Table(box=SIMPLE_HEAD, caption=f"{len(found)} jobs: {caption}", caption_justify="left")
+    for heading in ("job", "overrides", "run", "state", "why, and its log"):
+        table.add_column(heading, overflow="fold")
+    alike = set.intersection(*(set(outcome.overrides) for outcome in found)) if len(found) > 1 else set()
+    for outcome in found:
+        varied = ", ".join(word for word in outcome.overrides if word not in alike)
+        why = "\n".join(part for part in (outcome.reason, outcome.log) if part) if outcome.reason else ""
+        table.add_row(str(outcome.job), varied, outcome.run_id, outcome.state, why)
+    return table
+
+
+def total_epochs(config: Mapping[str, Any]) -> float:
+    """Epochs of the plan in a resolved config; a repeated group of phases counts as often as it is repeated."""
+
+    def length(phases: Iterable[Mapping[str, Any]]) -> float:
+        return sum(
+            float(phase["epochs"]) if "epochs" in phase else phase.get("times", 1) * length(phase.get("phases", ()))
+            for phase in phases
+        )
+
+    return length(config["method"]["phases"])
+
+
+def estimate(missing: Iterable[Outcome], results: Iterable[Result]) -> tuple[float | None, int]:
+    """Seconds of training left, one job after another, and from how many finished runs that is known.
+
+    A missing job takes its epochs times the median seconds per epoch of finished runs of its experiment and method, or
+    else of its experiment; a run that several jobs start from counts once. None when no such run is finished.
+    """
+    pace: dict[tuple[str, str], list[float]] = {}
+    for result in results:
+        epochs = total_epochs(result["config"])
+        for kind in ((result["name"], result["method"]), (result["name"], "")):
+            pace.setdefault(kind, []).append(result["seconds"] / epochs)
+    seconds, used = 0.0, set()
+    missing = list(missing)
+    shared = {one.needs: replace(one, method="baseline", epochs=one.needs_epochs) for one in missing if one.needs}
+    for one in [*shared.values(), *missing]:
+        key = next((key for key in ((one.name, one.method), (one.name, "")) if key in pace), None)
+        if key is None:
+            return None, 0
+        used.add(key)
+        seconds += one.epochs * statistics.median(pace[key])
+    return seconds, sum(len(pace[key]) for key in used)
+
+
+def hours(seconds: float) -> str:
+    """In words: 42 s, 12 min, 3.4 h."""
+    if seconds < 90:
+        return f"{seconds:.0f} s"
+    return f"{seconds / 60:.0f} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"
+
+
+class Sweep(Callback):
+    """Hydra's callback: it knows where a sweep's jobs leave their outcomes; `close` prints the table."""
+
+    folder: Path | None = None
+    runs: Path = Path()
+
+    def on_multirun_start(self, config: Any, **_: Any) -> None:
+        Sweep.folder, Sweep.runs = Path(config.hydra.sweep.dir), Path(config.runs)
+
+    @classmethod
+    def close(cls) -> bool:
+        """Print the table of the sweep, if there was one; True when none of its jobs is left to do by a failure."""
+        if cls.folder is None:
+            return True
+        found, console = ended(outcomes(cls.folder)), get_console()
+        console.print(sweep_table(found))
+        if any(outcome.state == "busy" for outcome in found):
+            console.print("busy: the same command skips them once they are finished, or takes them over if they die.")
+        missing = [outcome for outcome in found if outcome.state == "missing"]
+        if missing:
+            seconds, n = estimate(missing, Store(cls.runs).results())
+            left = "unknown: no run of the same experiment is finished" if seconds is None else (
+                f"about {hours(seconds)} of training one job after another, from {n} finished runs"
+            )  # fmt: skip
+            console.print(f"time left: {left}")
+        return bool(found) and not any(outcome.state in INCOMPLETE for outcome in found)

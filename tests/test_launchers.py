@@ -1,0 +1,83 @@
+"""A sweep of nine small jobs on each launcher: killed whole and started again, with a job that raises, and twice at once."""
+
+import contextlib
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections import Counter
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+JOBS = [
+    "-m", "experiment=dsd_lenet300_mnist", "track=none", "progress=false", "threads=1", "data.subset=500",
+    "profiles.quick.dense=1", "profiles.quick.sparse=1", "profiles.quick.redense=1", "method=dsd,finetune", "seed=0,1,2,3,oops",
+    "hydra.verbose=false",
+]  # fmt: skip
+LAUNCHERS = {
+    "serial": [],
+    "joblib": ["hydra/launcher=joblib", "hydra.launcher.n_jobs=2"],
+    "submitit": ["hydra/launcher=submitit_local", "hydra.launcher.timeout_min=10"],
+    "ray": ["hydra/launcher=ray", "hydra.launcher.ray.init.address=auto"],
+}
+
+
+@pytest.fixture
+def cluster(request):
+    """A Ray cluster of one machine, already there when the sweep begins."""
+    if request.getfixturevalue("launcher") != "ray":
+        yield {}
+        return
+    ray = Path(sys.executable).with_name("ray")
+    quiet = {"RAY_DISABLE_USAGE_STATS": "1", "RAY_memory_monitor_refresh_ms": "0"}
+    env = os.environ | quiet
+    words = ["start", "--head", "--num-cpus=2", "--port=0", "--include-dashboard=false", "--disable-usage-stats"]
+    subprocess.run([ray, *words], check=True, capture_output=True, timeout=120, env=env)
+    yield quiet
+    subprocess.run([ray, "stop", "--force"], check=True, capture_output=True, timeout=120, env=env)
+
+
+def start(launcher: str, runs: Path, env: dict[str, str], name: str) -> subprocess.Popen:
+    with (runs.parent / f"{name}.log").open("w") as log:
+        return subprocess.Popen(
+            [sys.executable, ROOT / "run.py", *JOBS, *LAUNCHERS[launcher], f"runs={runs}"],
+            cwd=ROOT, stdout=log, stderr=subprocess.STDOUT, start_new_session=True, env=os.environ | env,
+        )  # fmt: skip
+
+
+def trained(runs: Path) -> list[str]:
+    """The run of every job that was trained to its end, once for each time."""
+    outcomes = [json.loads(path.read_text()) for path in runs.glob(".sweeps/*/*.json")]
+    return [outcome["run_id"] for outcome in outcomes if outcome["state"] == "done"]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("launcher", LAUNCHERS)
+def test_a_sweep_survives(launcher, cluster, tmp_path):
+    runs = tmp_path / "runs"
+    first = start(launcher, runs, cluster, "first")
+    deadline = time.monotonic() + 180
+    while len(list(runs.glob("*/result.json"))) < 2:
+        assert first.poll() is None, (tmp_path / "first.log").read_text()
+        assert time.monotonic() < deadline, (tmp_path / "first.log").read_text()
+        time.sleep(0.05)
+    with contextlib.suppress(ProcessLookupError):
+        os.killpg(first.pid, signal.SIGKILL)
+    first.wait()
+
+    both = [start(launcher, runs, cluster, name) for name in ("second", "third")]
+    codes = [sweep.wait(timeout=280) for sweep in both]
+    said = "\n".join((tmp_path / f"{name}.log").read_text() for name in ("second", "third"))
+    assert codes == [1, 1], said  # the job that raises
+    last = start(launcher, runs, cluster, "last")
+    assert last.wait(timeout=280) == 1
+    told = (tmp_path / "last.log").read_text()
+    assert "10 jobs: 0 done, 8 skipped, 2 failed" in told, said + told
+    assert "seed must be a whole number, found 'oops'" in told
+    results = [json.loads(path.read_text()) for path in runs.glob("*/result.json")]
+    assert sorted((r["method"], r["seed"]) for r in results) == [(m, s) for m in ("dsd", "finetune") for s in range(4)]
+    assert max(Counter(trained(runs)).values()) == 1, "a job was trained twice"

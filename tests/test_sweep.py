@@ -1,0 +1,92 @@
+"""What the jobs of a sweep leave, the table made of it, and the estimate of the time left."""
+
+import io
+
+import pytest
+from omegaconf import OmegaConf
+from rich.console import Console
+
+from dsd.sweep import Outcome, Sweep, ended, estimate, hours, outcomes, sweep_table, total_epochs
+
+DONE = Outcome(10, ["method=dsd", "seed=10"], "aaa", "done", 3.5)
+FAILED = Outcome(2, ["method=dsd", "seed=2"], "bbb", "failed", 0.5, "no such data", "runs/bbb/run.log")
+
+
+@pytest.fixture
+def sweep(tmp_path):
+    Sweep(), Sweep().on_multirun_start(OmegaConf.create({"runs": "runs", "hydra": {"sweep": {"dir": str(tmp_path)}}}))
+    yield tmp_path
+    Sweep.folder = None
+
+
+def result(name, method, seconds, epochs):
+    return {"name": name, "method": method, "seconds": seconds, "config": {"method": {"phases": [{"epochs": epochs}]}}}
+
+
+def test_outcomes_are_read_back_in_the_order_of_the_jobs(tmp_path):
+    DONE.write(tmp_path)
+    FAILED.write(tmp_path)
+    assert outcomes(tmp_path) == [FAILED, DONE]
+    assert outcomes(tmp_path / "absent") == []
+
+
+def test_the_table_counts_and_gives_reason_and_log():
+    console = Console(file=io.StringIO(), width=100)
+    console.print(sweep_table([FAILED, DONE]))
+    text = console.file.getvalue()
+    assert "2 jobs: 1 done, 0 skipped, 1 failed" in text
+    assert "no such data" in text
+    assert "runs/bbb/run.log" in text
+    assert "seed=10" in text
+    assert "method=dsd" not in text, "what all jobs have in common says nothing"
+
+
+@pytest.mark.parametrize(
+    ("jobs", "good"),
+    [
+        ([DONE], True),
+        ([DONE, FAILED], False),
+        ([Outcome(1, [], state="busy")], False),
+        ([Outcome(1, [])], False),
+        ([Outcome(1, [], state="missing")], True),
+        ([Outcome(1, [], state="skipped")], True),
+        ([], False),
+    ],
+)
+def test_what_is_left_undone_counts_for_the_exit_code(sweep, jobs, good):
+    for one in jobs:
+        one.write(sweep)
+    assert Sweep.close() is good
+
+
+def test_a_lone_run_has_no_table(capsys):
+    assert Sweep.close() is True
+    assert capsys.readouterr().out == ""
+
+
+def test_a_job_that_left_nothing_was_killed():
+    (one, other) = ended([Outcome(0, ["seed=0"]), DONE])
+    assert (one.state, other.state) == ("killed", "done")
+    assert "continues" in one.reason
+
+
+def test_a_shared_run_counts_once_in_the_estimate():
+    jobs = [Outcome(i, [], name="net", method="dsd", epochs=4, needs="base", needs_epochs=10) for i in range(3)]
+    finished = [result("net", "dsd", 20.0, 10), result("net", "baseline", 30.0, 10), result("net", "dsd", 40.0, 10)]
+    assert estimate(jobs, finished) == (3 * 4 * 3.0 + 10 * 3.0, 3)
+
+
+def test_an_estimate_falls_back_on_the_experiment_and_then_on_none():
+    job = Outcome(0, [], name="net", method="swa", epochs=2)
+    assert estimate([job], [result("net", "dsd", 20.0, 10)]) == (4.0, 1)
+    assert estimate([job], [result("other", "swa", 20.0, 10)]) == (None, 0)
+
+
+def test_repeated_phases_count_as_often():
+    phases = [{"epochs": 4}, {"times": 2, "phases": [{"epochs": 1.5}, {"epochs": 0.5}]}]
+    assert total_epochs({"method": {"phases": phases}}) == 8
+
+
+@pytest.mark.parametrize(("seconds", "words"), [(42, "42 s"), (720, "12 min"), (12240, "3.4 h")])
+def test_time_in_words(seconds, words):
+    assert hours(seconds) == words

@@ -46,6 +46,7 @@ class Outcome:
     reason: str = ""
     log: str = ""
     name: str = ""
+    profile: str = ""
     method: str = ""
     epochs: float = 0.0  # what is missing of its plan
     needs: str = ""  # the missing run it starts from, and the epochs of that
@@ -100,19 +101,19 @@ def total_epochs(config: Mapping[str, Any]) -> float:
 def estimate(missing: Iterable[Outcome], results: Iterable[Result]) -> tuple[float | None, int]:
     """Seconds of training left, one job after another, and from how many finished runs that is known.
 
-    A missing job takes its epochs times the median seconds per epoch of finished runs of its experiment and method, or
-    else of its experiment; a run that several jobs start from counts once. None when no such run is finished.
+    A missing job takes its epochs times the median seconds per epoch of finished runs of its experiment, profile and
+    method, or else of its experiment and profile; a run that several jobs start from counts once. None without any.
     """
-    pace: dict[tuple[str, str], list[float]] = {}
+    pace: dict[tuple[str, str, str], list[float]] = {}
     for result in results:
         epochs = total_epochs(result["config"])
-        for kind in ((result["name"], result["method"]), (result["name"], "")):
-            pace.setdefault(kind, []).append(result["seconds"] / epochs)
+        for kind in (result["method"], ""):
+            pace.setdefault((result["name"], result["profile"], kind), []).append(result["seconds"] / epochs)
     seconds, used = 0.0, set()
     missing = list(missing)
     shared = {one.needs: replace(one, method="baseline", epochs=one.needs_epochs) for one in missing if one.needs}
     for one in [*shared.values(), *missing]:
-        key = next((key for key in ((one.name, one.method), (one.name, "")) if key in pace), None)
+        key = next((key for kind in (one.method, "") if (key := (one.name, one.profile, kind)) in pace), None)
         if key is None:
             return None, 0
         used.add(key)

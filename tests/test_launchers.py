@@ -1,4 +1,4 @@
-"""A sweep of nine small jobs on each launcher: killed whole and started again, with a job that raises, and twice at once."""
+"""A sweep of eight small jobs on each launcher: killed whole and started again, with a job that raises, and twice at once."""
 
 import contextlib
 import json
@@ -15,7 +15,7 @@ import pytest
 ROOT = Path(__file__).parents[1]
 JOBS = [
     "-m", "experiment=dsd_lenet300_mnist", "track=none", "progress=false", "threads=1", "data.subset=500",
-    "profiles.quick.dense=1", "profiles.quick.sparse=1", "profiles.quick.redense=1", "method=dsd,finetune", "seed=0,1,2,3,oops",
+    "profiles.quick.dense=1", "profiles.quick.sparse=1", "profiles.quick.redense=1", "method=dsd,finetune", "seed=0,1,2,oops",
     "hydra.verbose=false",
 ]  # fmt: skip
 LAUNCHERS = {
@@ -76,8 +76,8 @@ def test_a_sweep_survives(launcher, cluster, tmp_path):
     last = start(launcher, runs, cluster, "last")
     assert last.wait(timeout=280) == 1
     told = (tmp_path / "last.log").read_text()
-    assert "10 jobs: 0 done, 8 skipped, 2 failed" in told, said + told
-    assert "seed must be a whole number, found 'oops'" in told
+    assert "8 jobs: 0 done, 6 skipped, 2 failed" in told, said + told
+    assert "seedmustbeawholenumber,found'oops'" in "".join(told.split())
     results = [json.loads(path.read_text()) for path in runs.glob("*/result.json")]
-    assert sorted((r["method"], r["seed"]) for r in results) == [(m, s) for m in ("dsd", "finetune") for s in range(4)]
+    assert sorted((r["method"], r["seed"]) for r in results) == [(m, s) for m in ("dsd", "finetune") for s in range(3)]
     assert max(Counter(trained(runs)).values()) == 1, "a job was trained twice"

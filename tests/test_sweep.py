@@ -20,7 +20,13 @@ def sweep(tmp_path):
 
 
 def result(name, method, seconds, epochs):
-    return {"name": name, "method": method, "seconds": seconds, "config": {"method": {"phases": [{"epochs": epochs}]}}}
+    return {
+        "name": name,
+        "profile": "quick",
+        "method": method,
+        "seconds": seconds,
+        "config": {"method": {"phases": [{"epochs": epochs}]}},
+    }
 
 
 def test_outcomes_are_read_back_in_the_order_of_the_jobs(tmp_path):
@@ -71,13 +77,16 @@ def test_a_job_that_left_nothing_was_killed():
 
 
 def test_a_shared_run_counts_once_in_the_estimate():
-    jobs = [Outcome(i, [], name="net", method="dsd", epochs=4, needs="base", needs_epochs=10) for i in range(3)]
+    jobs = [
+        Outcome(i, [], name="net", profile="quick", method="dsd", epochs=4, needs="base", needs_epochs=10)
+        for i in range(3)
+    ]
     finished = [result("net", "dsd", 20.0, 10), result("net", "baseline", 30.0, 10), result("net", "dsd", 40.0, 10)]
     assert estimate(jobs, finished) == (3 * 4 * 3.0 + 10 * 3.0, 3)
 
 
 def test_an_estimate_falls_back_on_the_experiment_and_then_on_none():
-    job = Outcome(0, [], name="net", method="swa", epochs=2)
+    job = Outcome(0, [], name="net", profile="quick", method="swa", epochs=2)
     assert estimate([job], [result("net", "dsd", 20.0, 10)]) == (4.0, 1)
     assert estimate([job], [result("other", "swa", 20.0, 10)]) == (None, 0)
 

@@ -1,0 +1,172 @@
+"""What a study's records say: the table, every comparison with its corrections, and a verdict a claim."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+from dsd.results import statistics as st
+from dsd.results.study import Claim, Metric, Row, Study, missing
+
+Values = dict[int, float]  # seed -> value
+
+
+@dataclass(frozen=True)
+class Line:
+    """A row of the table with our numbers. `values` is empty while nothing has run."""
+
+    row: Row
+    values: Values
+    summary: st.Summary | None
+    interval: st.Interval | None
+    others: tuple[st.Summary | None, ...]  # the study's further metrics
+    epochs: float | None
+    rate: tuple[float, float] | None
+    sparsity: float | None
+
+
+@dataclass(frozen=True)
+class Judged:
+    """A claim with everything that was computed for it. `checks` are the same question by other tests, in words."""
+
+    claim: Claim
+    comparison: st.Comparison | None
+    spread: st.Spread | None
+    p: float | None
+    holm: float | None
+    bh: float | None
+    size: st.Size | None
+    bootstrap: st.Effect | None
+    checks: tuple[str, ...]
+    verdict: st.Verdict | None
+    why_not: str = ""
+
+
+@dataclass(frozen=True)
+class Findings:
+    """One study, analysed."""
+
+    study: Study
+    lines: tuple[Line, ...]
+    judged: tuple[Judged, ...]
+    decomposition: st.Decomposition | None
+    missing: dict[str, list[int]]
+
+
+def values(study: Study, records: Sequence[Mapping[str, Any]], arm: str, metric: Metric, phase: int = -1) -> Values:
+    """The metric of each seed of an arm."""
+    return {r["seed"]: metric.of(r, phase) for r in records if r["study"] == study.name and r["arm"] == arm}
+
+
+def analyse(study: Study, records: Sequence[Mapping[str, Any]]) -> Findings:
+    """Everything the report says of a study. A claim whose runs are missing is left open and says so."""
+    first = [_weigh(study, records, claim) for claim in study.claims]
+    p = {claim.text: judged.p for claim, judged in zip(study.claims, first, strict=True)}
+    holm, bh = st.holm(p), st.benjamini_hochberg(p)
+    judged = tuple(_judge(study, replace(j, holm=holm[j.claim.text], bh=bh[j.claim.text])) for j in first)
+    lines = tuple(_line(study, records, row) for row in study.rows)
+    return Findings(study, lines, judged, _decompose(study, records), missing(study, records))
+
+
+def _line(study: Study, records: Sequence[Mapping[str, Any]], row: Row) -> Line:
+    own = [r for r in records if r["study"] == study.name and r["arm"] == row.arm]
+    found = values(study, records, row.arm, study.metrics[0], row.phase)
+    summary = _summary(list(found.values()))
+    interval = None
+    if summary and summary.n > 1 and summary.std:
+        interval = st.one_sample_effect(list(found.values()), 0.0, confidence=study.confidence).interval
+    others = tuple(_summary(list(values(study, records, row.arm, m, row.phase).values())) for m in study.metrics[1:])
+    phase = own[0]["phases"][row.phase] if own else None
+    return Line(
+        row, found, summary, interval, others, phase and phase["epochs"], phase and (phase["rate_first"], phase["rate_last"]),
+        phase and max(phase["sparsity"], 0.0),
+    )  # fmt: skip
+
+
+def _summary(found: Sequence[float]) -> st.Summary | None:
+    if not found or any(math.isnan(value) for value in found):
+        return None
+    n, mean = len(found), math.fsum(found) / len(found)
+    return st.Summary(n, mean, math.sqrt(math.fsum((v - mean) ** 2 for v in found) / (n - 1)) if n > 1 else None)
+
+
+def _weigh(study: Study, records: Sequence[Mapping[str, Any]], claim: Claim) -> Judged:
+    """The claim's test and the others beside it, uncorrected."""
+    empty = Judged(claim, None, None, None, None, None, None, None, (), None)
+    metric = study.metrics[0]
+    treated, control = (values(study, records, arm, metric, claim.phase) for arm in (claim.treated, claim.control))
+    if claim.test == "one-sample t" and len(control) > 1:
+        raise ValueError(f"study {study.name}: {claim.text!r} needs one run of {claim.control}, found {len(control)}")
+    enough = len(treated) > 1 and len(control) > (0 if claim.test == "one-sample t" else 1)
+    common = treated.keys() & control.keys()
+    if not enough or (claim.test == "paired t" and len(common) < 2):
+        return replace(
+            empty, why_not=f"too few runs: {len(treated)} of {claim.treated}, {len(control)} of {claim.control}"
+        )
+    a, b, c = list(treated.values()), list(control.values()), study.confidence
+    seed, n = 0, study.resamples
+    checks: tuple[str, ...]
+    if claim.spread:
+        by_f = st.f_test(a, b, confidence=c)
+        checks = (st.brown_forsythe(a, b).sentence,)
+        if claim.test == "paired t":
+            checks += (st.pitman_morgan(treated, control, confidence=c, missing="drop").sentence,)
+        return replace(empty, spread=by_f, p=by_f.p, checks=checks)
+    if claim.test == "paired t":
+        found = st.paired_t(treated, control, confidence=c, missing="drop")
+        differences = [treated[s] - control[s] for s in sorted(common)]
+        checks = (
+            st.wilcoxon(treated, control, confidence=c, missing="drop").sentence,
+            st.paired_permutation(treated, control, confidence=c, resamples=n, seed=seed, missing="drop").sentence,
+            st.normality(differences, alpha=1 - c).sentence,
+        )
+        size = st.cohens_dz(treated, control, confidence=c, missing="drop")
+        boot = st.paired_bootstrap(treated, control, confidence=c, resamples=n, seed=seed, missing="drop")
+    elif claim.test == "Welch t":
+        found = st.welch(a, b, confidence=c)
+        checks = (
+            st.student(a, b, confidence=c).sentence,
+            st.permutation(a, b, confidence=c, resamples=n, seed=seed).sentence,
+            *(f"{arm}: {st.normality(v, alpha=1 - c).sentence}" for arm, v in ((claim.treated, a), (claim.control, b))),
+        )
+        size = st.hedges_g(a, b, confidence=c)
+        boot = st.unpaired_bootstrap(a, b, confidence=c, resamples=n, seed=seed)
+    else:
+        found = st.one_sample_t(a, b[0], confidence=c)
+        return replace(empty, comparison=found, p=found.p, checks=(st.normality(a, alpha=1 - c).sentence,))
+    tost = st.equivalence(found.effect, margin=study.margin, alpha=1 - c).sentence
+    return replace(empty, comparison=found, p=found.p, size=size, bootstrap=boot, checks=(*checks, tost))
+
+
+def _judge(study: Study, judged: Judged) -> Judged:
+    alpha, claim = 1 - study.confidence, judged.claim
+    if judged.spread is not None:
+        said = st.spread_verdict(
+            claim.text, judged.spread, ratio=study.spread_ratio, alpha=alpha, power=study.power, corrected_p=judged.holm
+        )
+        return replace(judged, verdict=said)
+    if judged.comparison is None:
+        return judged
+    said = st.verdict(
+        claim.text, judged.comparison, better=study.metrics[0].better, margin=study.margin, alpha=alpha, power=study.power,
+        corrected_p=judged.holm,
+    )  # fmt: skip
+    return replace(judged, verdict=said)
+
+
+def _decompose(study: Study, records: Sequence[Mapping[str, Any]]) -> st.Decomposition | None:
+    if study.decomposition is None:
+        return None
+    arms = [values(study, records, arm, study.metrics[0]) for arm in study.decomposition]
+    if study.decomposition_paired:
+        if len(set.intersection(*(set(arm) for arm in arms))) < 2:
+            return None
+        return st.decompose(*arms, confidence=study.confidence, missing="drop")
+    treated, matched, baseline = (list(arm.values()) for arm in arms)
+    if min(len(treated), len(matched)) < 2 or not baseline:
+        return None
+    return st.decompose_groups(
+        treated, matched, baseline[0] if len(baseline) == 1 else baseline, confidence=study.confidence
+    )

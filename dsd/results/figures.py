@@ -1,0 +1,239 @@
+"""The figures of a report, as SVG that takes the page's colour: readable in light, in dark and in print, each with its words.
+
+A figure is (svg, alternative text). Text stays text, so it can be read aloud, searched and copied.
+"""
+
+from __future__ import annotations
+
+import io
+import math
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import matplotlib as mpl
+from matplotlib.figure import Figure as Canvas
+
+from dsd.results.analysis import Findings, Judged
+
+INK, FAINT = "#010203", "#040506"  # stand for the page's text colour and its lines, and are replaced by them
+COLOURS = ("#2f7ed8", "#d9822b", "#3a9d5d", "#b0539f", "#8a8f98", "#c0504d", "#1fa3a3", "#9a7d0a", "#6f5bd0", "#7a5c43")
+SHADES = {"sparse": "#d9822b", "redense": "#3a9d5d"}
+STYLE = {
+    "svg.fonttype": "none", "font.family": "sans-serif", "font.size": 10, "text.color": INK, "axes.edgecolor": FAINT,
+    "axes.labelcolor": INK, "xtick.color": INK, "ytick.color": INK, "axes.spines.top": False, "axes.spines.right": False,
+    "grid.color": FAINT, "grid.alpha": 0.5, "figure.facecolor": "none", "axes.facecolor": "none", "legend.frameon": False,
+}  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Figure:
+    """`svg` to put into a page; `words` say what it shows to who cannot see it."""
+
+    name: str
+    title: str
+    svg: str
+    words: str
+
+    @property
+    def file(self) -> str:
+        """The SVG as a file of its own, dark where its reader is."""
+        style = (
+            "<style>svg{color:#222;--line:#999}@media(prefers-color-scheme:dark){svg{color:#ddd;--line:#777}}</style>"
+        )
+        return re.sub(r"(<svg[^>]*>)", rf"\1{style}", self.svg, count=1)
+
+
+def points(findings: Findings) -> Figure | None:
+    """Every seed of every row, its mean with the interval, and the published mean."""
+    lines = [line for line in findings.lines if line.values and not any(map(math.isnan, line.values.values()))]
+    if not lines:
+        return None
+    study, metric = findings.study, findings.study.metrics[0]
+    with mpl.rc_context(_style(f"{study.name}-points")):
+        canvas = Canvas(figsize=(8.2, 0.9 + 0.42 * len(lines)))
+        axes = canvas.subplots()
+        for index, line in enumerate(lines):
+            found, colour = [line.values[seed] for seed in sorted(line.values)], COLOURS[index % len(COLOURS)]
+            spread = [index + 0.3 * ((7 * k) % 11 / 10 - 0.5) for k in range(len(found))]  # apart, the same every time
+            axes.plot(found, spread, "o", color=colour, ms=4, alpha=0.55, mec="none")
+            mean = math.fsum(found) / len(found)
+            if line.interval:
+                axes.plot([line.interval.low, line.interval.high], [index, index], color=INK, lw=2)
+            axes.plot([mean], [index], "|", color=INK, ms=13, mew=2)
+            if line.row.published is not None:
+                axes.plot([line.row.published], [index], "D", mfc="none", mec=INK, ms=6)
+        axes.set_yticks(range(len(lines)), [line.row.label for line in lines])
+        axes.invert_yaxis()
+        axes.grid(axis="x")
+        axes.set_xlabel(f"{metric.label}, {metric.unit} ({metric.better} is better)")
+        svg = _svg(canvas)
+    said = "; ".join(
+        f"{line.row.label}: mean {line.summary.mean:.2f}, n {line.summary.n}" for line in lines if line.summary
+    )
+    published = any(line.row.published is not None for line in lines)
+    title = "Every seed (dot), mean (bar) with its interval" + (
+        ", and the published mean (diamond)" if published else ""
+    )
+    return Figure("points", title, svg, f"{metric.label} of every seed. {said}.")
+
+
+def forest(findings: Findings) -> Figure | None:
+    """The effect of every claim with its t interval (thick) and bootstrap interval (thin), and the band of the margin."""
+    rows = [(j, j.comparison.effect) for j in findings.judged if j.comparison and j.comparison.effect.interval]
+    if not rows:
+        return None
+    study, metric = findings.study, findings.study.metrics[0]
+    with mpl.rc_context(_style(f"{study.name}-forest")):
+        canvas = Canvas(figsize=(8.2, 1.0 + 0.5 * len(rows)))
+        axes = canvas.subplots()
+        axes.axvspan(-study.margin, study.margin, color=COLOURS[4], alpha=0.18, lw=0)
+        axes.axvline(0, color=INK, lw=1)
+        for index, (judged, effect) in enumerate(rows):
+            assert effect.interval is not None
+            axes.plot([effect.interval.low, effect.interval.high], [index, index], color=COLOURS[0], lw=3)
+            if judged.bootstrap is not None and judged.bootstrap.interval is not None:
+                boot = judged.bootstrap.interval
+                axes.plot([boot.low, boot.high], [index + 0.2, index + 0.2], color=COLOURS[1], lw=1.5)
+            axes.plot([effect.value], [index], "s", color=COLOURS[0], ms=7)
+        axes.set_yticks(range(len(rows)), [_wrapped(f"{j.claim.treated} - {j.claim.control}{_at(j)}") for j, _ in rows])
+        axes.invert_yaxis()
+        axes.grid(axis="x")
+        side = "to the left" if metric.better == "lower" else "to the right"
+        axes.set_xlabel(f"effect on {metric.label}, {metric.unit}; better lies {side} of 0")
+        svg = _svg(canvas)
+    said = "; ".join(
+        f"{j.claim.treated} minus {j.claim.control}{_at(j)}: {e.value:.3f} ({e.interval})" for j, e in rows
+    )
+    title = (
+        f"Effects: t interval (thick), bootstrap interval (thin); shaded: smaller than the margin of {study.margin:g}"
+    )
+    return Figure("forest", title, svg, f"Forest plot of effects. {said}.")
+
+
+def curves(findings: Findings, records: Sequence[Mapping[str, Any]]) -> Figure | None:
+    """Learning curves: the mean over the seeds of each arm, on one axis of epochs, with the phases shaded."""
+    study = findings.study
+    own = [r for r in records if r["study"] == study.name and any(v is not None for v in r["curve"]["val/error1"])]
+    if not own:
+        return None
+    shown = [arm for arm in study.arms if any(r["arm"] == arm.name for r in own)]
+    baseline = [r for r in own if r["config"].get("method.name") == "baseline"]
+    before = _length(baseline[0]) if baseline else 0.0
+    trained = _mean_curve(baseline, 0)[1][-1] if baseline else None
+    ends: list[str] = []
+    with mpl.rc_context(_style(f"{study.name}-curves")):
+        canvas = Canvas(figsize=(8.2, 4.0))
+        axes = canvas.subplots()
+        model = next((r for r in own if r["arm"] == study.figure_arm), own[0])
+        start = _offset(model, before)
+        for phase in model["phases"]:
+            shade = SHADES.get(phase["name"], COLOURS[4])
+            axes.axvspan(start, start + phase["epochs"], color=shade, alpha=0.12, lw=0)
+            axes.text(
+                start + phase["epochs"] / 2,
+                0.97,
+                phase["name"],
+                transform=axes.get_xaxis_transform(),
+                ha="center",
+                va="top",
+            )
+            start += phase["epochs"]
+        lowest = []
+        rest = start - _offset(model, before)
+        first = 0.0 if before <= 4 * rest else before - rest
+        for index, arm in enumerate(shown):
+            rows = [r for r in own if r["arm"] == arm.name]
+            epochs, means = _mean_curve(rows, before)
+            if _offset(rows[0], before) and trained is not None:
+                epochs, means = [before, *epochs], [trained, *means]
+            axes.plot(
+                epochs, means, "-", color=COLOURS[index % len(COLOURS)], lw=1.6, label=f"{arm.title} (n = {len(rows)})"
+            )
+            ends.append(f"{arm.title} ends at {means[-1]:.2f}")
+            lowest += [mean for epoch, mean in zip(epochs, means, strict=True) if epoch >= first]
+        low, last = min(lowest), sorted(lowest)[int(0.6 * (len(lowest) - 1))]
+        axes.set(
+            xlim=(first, None),
+            xlabel="epoch",
+            ylabel="validation top-1 error, %",
+            ylim=(low - 0.05 * (last - low) - 0.01, last + (last - low) + 0.01),
+        )
+        axes.grid(axis="y")
+        axes.legend(fontsize=8, ncols=2, loc="upper right", bbox_to_anchor=(1, 0.92))
+        svg = _svg(canvas)
+    title = f"Learning curves from epoch {first:g} on: mean over the seeds; the shaded phases are {study.figure_arm}'s"
+    return Figure("curves", title, svg, f"Validation error over the epochs. {'; '.join(ends)}.")
+
+
+def weights(name: str, moments: Sequence[Mapping[str, Any]], layer: str) -> Figure | None:
+    """The paper's figure: one layer's weights before pruning, after it, after sparse training, at release, at the end."""
+    if not moments:
+        return None
+    limit, highest = 4 * max(moment["std"] for moment in moments), 0.0
+    with mpl.rc_context(_style(f"{name}-weights")):
+        canvas = Canvas(figsize=(8.2, 2.3))
+        panels = canvas.subplots(1, len(moments), sharey=True, sharex=True, squeeze=False)[0]
+        for axes, moment in zip(panels, moments, strict=True):
+            edges, total = moment["edges"], sum(moment["counts"]) + moment["zeros"]
+            density = [c / total / (b - a) for c, a, b in zip(moment["counts"], edges[:-1], edges[1:], strict=True)]
+            highest = highest or max(density)  # the panels share the scale of the first; released weights pile up at 0
+            axes.stairs(density, edges, fill=True, color=COLOURS[0], alpha=0.8, lw=0)
+            axes.set_title(moment["label"], fontsize=9)
+            axes.set_xlabel(f"{100 * moment['zeros'] / total:.0f} % are 0", fontsize=9)
+            axes.set(xlim=(-limit, limit), ylim=(0, 1.6 * highest), yticks=[])
+        svg = _svg(canvas)
+    said = "; ".join(
+        f"{m['label']}: {100 * m['zeros'] / (sum(m['counts']) + m['zeros']):.0f} % exactly 0, std {m['std']:.3g}"
+        for m in moments
+    )
+    return Figure(
+        "weights", f"Weights of {layer} that are not 0, in each phase", svg, f"Histograms of {layer}. {said}."
+    )
+
+
+def _style(salt: str) -> Any:
+    """The look; `salt` makes ids inside the SVG that no other figure of the page has, the same every time."""
+    return STYLE | {"svg.hashsalt": salt}
+
+
+def _length(record: Mapping[str, Any]) -> float:
+    return float(sum(phase["epochs"] for phase in record["phases"]))
+
+
+def _offset(record: Mapping[str, Any], before: float) -> float:
+    """Epochs a run's weights had been trained before it began."""
+    return before if record["config"].get("init_from") is not None else 0.0
+
+
+def _mean_curve(rows: Sequence[Mapping[str, Any]], before: float) -> tuple[list[float], list[float]]:
+    epochs = [_offset(rows[0], before) + epoch for epoch in rows[0]["curve"]["epoch"]]
+    series = [row["curve"]["val/error1"] for row in rows if len(row["curve"]["epoch"]) == len(epochs)]
+    means = [
+        math.fsum(v for v in column if v is not None) / max(1, sum(v is not None for v in column))
+        for column in zip(*series, strict=True)
+    ]
+    return epochs, means
+
+
+def _at(judged: Judged) -> str:
+    return "" if judged.claim.phase == -1 else f" (phase {judged.claim.phase + 1})"
+
+
+def _wrapped(text: str) -> str:
+    return text if len(text) < 34 else re.sub(r" - ", " -\n", text, count=1)
+
+
+def _svg(canvas: Canvas) -> str:
+    out = io.StringIO()
+    canvas.savefig(out, format="svg", bbox_inches="tight", metadata={"Date": None, "Creator": None})
+    text = out.getvalue()
+    text = text[text.index("<svg") :].replace(INK, "currentColor").replace(FAINT, "var(--line, #999)")
+    text = re.sub(r"<metadata>.*?</metadata>", "", text, flags=re.DOTALL)
+    return re.sub(
+        r'(<svg[^>]*?) width="[^"]*" height="[^"]*"|(<svg[^>]*?) height="[^"]*"([^>]*?) width="[^"]*"',
+        r"\1\2\3",
+        text,
+        count=1,
+    )

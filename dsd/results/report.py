@@ -1,0 +1,122 @@
+"""A report: one HTML page that needs no network, and the same in Markdown, of one or more studies."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from jinja2 import Environment, PackageLoader, StrictUndefined, select_autoescape
+from markupsafe import Markup
+
+from dsd.results.analysis import Findings
+from dsd.results.figures import Figure, curves, forest, points, weights
+from dsd.results.statistics import words
+from dsd.results.store import atomic_write
+from dsd.results.study import command
+
+Records = Sequence[Mapping[str, Any]]
+
+
+@dataclass(frozen=True)
+class Section:
+    """A study in the report."""
+
+    findings: Findings
+    figures: tuple[Figure, ...]
+    provenance: Mapping[str, Any]
+    commands: tuple[str, ...]
+
+
+def section(findings: Findings, records: Records, moments: Mapping[str, Any] | None) -> Section:
+    """The figures and the provenance of a study's findings. `moments`: one layer's histograms, see `experiments`."""
+    study = findings.study
+    own = [r for r in records if r["study"] == study.name]
+    drawn = [points(findings), forest(findings), curves(findings, own)]
+    if moments:
+        drawn.append(weights(study.name, moments["moments"], moments["layer"]))
+    commands = tuple(command(study, arm, seeds) for arm, seeds in findings.missing.items())
+    return Section(findings, tuple(f for f in drawn if f is not None), provenance(own), commands)
+
+
+def provenance(records: Records) -> dict[str, Any]:
+    """Where every number comes from: what all runs share, what differs, and the runs by arm and seed."""
+    if not records:
+        return {"shared": {}, "arms": {}, "software": {}, "runs": [], "seconds": 0.0}
+    keys = sorted({key for record in records for key in record["config"]})
+    first = records[0]["config"]
+    shared = {
+        k: first[k]
+        for k in keys
+        if k in first and all(k in r["config"] and r["config"][k] == first[k] for r in records)
+    }
+    arms: dict[str, dict[str, Any]] = {}
+    for name in dict.fromkeys(r["arm"] for r in records):
+        own = [r["config"] for r in records if r["arm"] == name]
+        same = {k: own[0][k] for k in own[0] if k not in shared and all(k in c and c[k] == own[0][k] for c in own)}
+        arms[name] = same
+    software = {
+        f"{group}: {key}": ", ".join(f"{value} ({n} runs)" for value, n in Counter(str(r[group].get(key)) for r in records).items())
+        for group in ("versions", "hardware", "git") for key in sorted({k for r in records for k in r[group]})
+    }  # fmt: skip
+    runs = [
+        {name: r[name] for name in ("arm", "seed", "run_id", "updates", "seconds", "restarts", "finished")}
+        | {"test": {k: v for k, v in r["test"].items() if k != "test/n"}} for r in records
+    ]  # fmt: skip
+    return {
+        "shared": shared,
+        "arms": arms,
+        "software": software,
+        "runs": runs,
+        "seconds": sum(r["seconds"] for r in records),
+    }
+
+
+def html(title: str, sections: Sequence[Section], regenerate: str) -> str:
+    """The page: style, tables and figures all inside it."""
+    return _environment().get_template("report.html").render(title=title, sections=sections, regenerate=regenerate)
+
+
+def markdown(title: str, sections: Sequence[Section], regenerate: str) -> str:
+    """The same for readers of text; figures are files beside it."""
+    return _environment().get_template("report.md").render(title=title, sections=sections, regenerate=regenerate)
+
+
+def write(folder: Path, title: str, sections: Sequence[Section], regenerate: str) -> None:
+    """`report.html`, `report.md` and its figures are in the folder. Raises OSError naming the file."""
+    atomic_write(folder / "report.html", html(title, sections, regenerate))
+    atomic_write(folder / "report.md", markdown(title, sections, regenerate))
+    for part in sections:
+        for figure in part.figures:
+            atomic_write(folder / f"{part.findings.study.name}-{figure.name}.svg", figure.file)
+
+
+def _environment() -> Environment:
+    made = Environment(
+        loader=PackageLoader("dsd.results", "templates"), autoescape=select_autoescape(["html"]), undefined=StrictUndefined,
+        trim_blocks=True, lstrip_blocks=True,
+    )  # fmt: skip
+    made.filters |= {"number": _number, "fixed": _fixed, "p": _p, "interval": _interval, "svg": Markup, "hours": _hours}
+    return made
+
+
+def _number(value: float | None) -> str:
+    return "–" if value is None else words.number(value)
+
+
+def _fixed(value: float | None, digits: int = 2) -> str:
+    return "–" if value is None else f"{value:.{digits}f}"
+
+
+def _p(value: float | None) -> str:
+    return "–" if value is None else words.p_value(value).removeprefix("p = ").removeprefix("p ")
+
+
+def _interval(value: Any, digits: int = 2) -> str:
+    return "–" if value is None else f"{value.low:.{digits}f} to {value.high:.{digits}f}"
+
+
+def _hours(seconds: float) -> str:
+    return f"{seconds / 3600:.1f} h"

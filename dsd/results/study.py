@@ -1,0 +1,166 @@
+"""A study: arms x seeds x metric x test x the published numbers. A table of a paper, as a declaration.
+
+    LITERAL = Study(
+        name="literal", words=("experiment=dsd_resnet20_cifar10", "profiles.cpu.sparse=3", "baseline_seed=0"),
+        arms=(Arm("dsd", ("method=dsd",)), Arm("finetune", ("method=finetune",))), seeds=range(16), ...)
+
+The words that make an arm's runs are also how they are found: a run belongs to an arm when every word is true of its
+config. So the command of what is missing follows from the declaration, and nothing is written twice.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+from dsd.results.statistics.verdict import Better
+
+SEED = "${seed}"  # as a value: the run's own seed
+
+
+@dataclass(frozen=True)
+class Metric:
+    """A number of a run: of its test set (`test/error1`), or of its validation set at the end of a phase (`val/error1`)."""
+
+    key: str
+    label: str
+    unit: str
+    better: Better
+
+    def of(self, record: Mapping[str, Any], phase: int = -1) -> float:
+        """The value after the phase of this index (-1: the final weights). NaN where it was not measured.
+
+        The test set is only shown to the final weights.
+        """
+        tested = self.key.startswith("test/")
+        if tested and phase not in (-1, len(record["phases"]) - 1):
+            return math.nan
+        found = record["test"] if tested else record["phases"][phase]["metrics"]
+        value = found.get(self.key)
+        return math.nan if value is None else float(value)
+
+
+@dataclass(frozen=True)
+class Arm:
+    """Runs that differ only in their seed. `without` names words of the study that say nothing about this arm."""
+
+    name: str
+    words: tuple[str, ...]
+    label: str = ""
+    seeds: tuple[int, ...] | None = None  # null: the study's
+    without: tuple[str, ...] = ()
+
+    @property
+    def title(self) -> str:
+        return self.label or self.name
+
+
+@dataclass(frozen=True)
+class Row:
+    """A line of the table: an arm after one of its phases, beside what was published of it."""
+
+    label: str
+    arm: str
+    phase: int = -1
+    published: float | None = None
+    published_std: float | None = None
+
+
+@dataclass(frozen=True)
+class Claim:
+    """`treated` is better than `control`. `spread`: that it varies less, instead."""
+
+    text: str
+    treated: str
+    control: str
+    test: Literal["paired t", "Welch t", "one-sample t"]
+    phase: int = -1
+    spread: bool = False
+
+
+@dataclass(frozen=True)
+class Study:
+    """Everything that is decided before the first number is seen. The first metric is the one that claims are about."""
+
+    name: str
+    title: str
+    question: str
+    words: tuple[str, ...]
+    arms: tuple[Arm, ...]
+    seeds: tuple[int, ...]
+    metrics: tuple[Metric, ...]
+    rows: tuple[Row, ...]
+    claims: tuple[Claim, ...]
+    sweeps: tuple[str, ...]  # the commands that make its runs
+    margin: float  # the smallest gain of interest, in the metric's unit
+    source: str = ""
+    notes: tuple[str, ...] = ()
+    decomposition: tuple[str, str, str] | None = None  # treated, matched, baseline
+    decomposition_paired: bool = True
+    figure_arm: str = "dsd"  # whose weight distributions are shown
+    confidence: float = 0.95
+    power: float = 0.8
+    spread_ratio: float = 0.75  # the weakest lowering of the standard deviation that is of interest
+    resamples: int = 9999
+    published: Mapping[str, Any] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        names = {arm.name for arm in self.arms}
+        used = {row.arm for row in self.rows} | {a for c in self.claims for a in (c.treated, c.control)}
+        if unknown := sorted(used - names):
+            raise ValueError(f"study {self.name}: rows or claims name {unknown}, which are no arms of it")
+
+    def arm(self, name: str) -> Arm:
+        return next(arm for arm in self.arms if arm.name == name)
+
+    def seeds_of(self, arm: Arm) -> tuple[int, ...]:
+        return self.seeds if arm.seeds is None else arm.seeds
+
+    def words_of(self, arm: Arm) -> tuple[str, ...]:
+        """The words that make the arm; an arm's word replaces the study's of the same key."""
+        own = {word.partition("=")[0] for word in arm.words} | set(arm.without)
+        return (*(word for word in self.words if word.partition("=")[0] not in own), *arm.words)
+
+
+def belongs(config: Mapping[str, Any], words: Iterable[str], seed: int) -> bool:
+    """True when every word `key=value` is true of a run's resolved config; a group's word is about its choice."""
+    return all(_said(config, *word.partition("=")[::2]) == _value(word.partition("=")[2], seed) for word in words)
+
+
+def _said(config: Mapping[str, Any], key: str, value: str) -> object:
+    if key == "method":
+        return config["method"]["name"]
+    if key in config.get("choices", {}):
+        return config["choices"][key]
+    node: Any = config
+    for part in key.split("."):
+        if not isinstance(node, Mapping) or part not in node:
+            return f"no key {key}"
+        node = node[part]
+    return node
+
+
+def _value(text: str, seed: int) -> object:
+    if text == SEED:
+        return seed
+    try:
+        return json.loads(text)
+    except ValueError:
+        return text
+
+
+def missing(study: Study, records: Sequence[Mapping[str, Any]]) -> dict[str, list[int]]:
+    """The seeds that are not there yet, by arm; arms that are complete are left out."""
+    there = {(record["arm"], record["seed"]) for record in records if record["study"] == study.name}
+    lacking = {arm.name: [s for s in study.seeds_of(arm) if (arm.name, s) not in there] for arm in study.arms}
+    return {name: seeds for name, seeds in lacking.items() if seeds}
+
+
+def command(study: Study, arm: str, seeds: Sequence[int]) -> str:
+    """What trains the missing seeds of an arm."""
+    words = " ".join(f"'{word}'" if "$" in word else word for word in study.words_of(study.arm(arm)))
+    listed = ",".join(map(str, seeds))
+    return f"python run.py {'-m ' if len(seeds) > 1 else ''}{words} seed={listed}"

@@ -1,0 +1,102 @@
+"""Report of a study, from the runs that are there: `python -m experiments table7`. It never trains.
+
+Reads the folder of runs (if there is one) and the committed records, prints what is missing as commands, and writes
+`experiments/<name>/`: records.jsonl, weights.json, report.html, report.md and the figures. From the records alone it
+writes the same report again.
+"""
+
+from __future__ import annotations
+
+import argparse
+import importlib
+import json
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from dsd.results import records
+from dsd.results.analysis import analyse
+from dsd.results.report import Section, section, write
+from dsd.results.store import Store, atomic_write
+from dsd.results.study import Study
+
+HERE = Path(__file__).parent
+NAMES = sorted(
+    path.stem for path in HERE.glob("*.py") if "STUDIES" in path.read_text() and not path.stem.startswith("_")
+)
+LABELS = {"end of dense": "before pruning", "start of sparse": "after pruning", "end of sparse": "after sparse training",
+          "start of redense": "at release", "end of redense": "final"}  # fmt: skip
+
+
+def report(name: str, runs: Path, folder: Path) -> list[Section]:
+    """The records are brought up to date with the runs, and the report is written. Raises ValueError for a bad record."""
+    module = importlib.import_module(f"experiments.{name}")
+    studies: tuple[Study, ...] = module.STUDIES
+    store, path = Store(runs), folder / "records.jsonl"
+    old, results = records.read(path), list(store.results())
+    everything = records.merge(old, [one for study in studies for one in records.collect(study, results)])
+    if everything != old:
+        records.write(path, everything)
+    weights = kept_weights(folder / "weights.json", studies, everything, store)
+    sections = [section(analyse(s, everything), everything, weights.get(s.name)) for s in studies]
+    write(folder, module.TITLE, sections, f"python -m experiments {name}")
+    return sections
+
+
+def kept_weights(
+    path: Path, studies: Sequence[Study], everything: Sequence[records.Record], store: Store
+) -> dict[str, Any]:
+    """One layer's histograms of one run of each study: from its runs, where they are, else as they were kept."""
+    kept: dict[str, Any] = json.loads(path.read_text()) if path.exists() else {}
+    for study in studies:
+        own = [r for r in everything if r["study"] == study.name and r["arm"] == study.figure_arm]
+        if not own or kept.get(study.name, {}).get("run_id") == own[0]["run_id"]:
+            continue
+        first = own[0]["config"].get("init_from")
+        moments = [*_moments(store, first), *_moments(store, own[0]["run_id"])]
+        if moments:
+            layers = moments[0]["layers"]
+            layer = max(layers, key=lambda name: sum(layers[name]["counts"]) + layers[name]["zeros"])
+            shown = [m["layers"][layer] | {"label": LABELS[m["where"]]} for m in moments if m["where"] in LABELS]
+            kept[study.name] = {"run_id": own[0]["run_id"], "layer": layer, "moments": shown}
+            atomic_write(path, json.dumps(kept) + "\n")
+    return kept
+
+
+def _moments(store: Store, run_id: str | None) -> list[dict[str, Any]]:
+    path = store.root / (run_id or "-") / "distributions.json"
+    found: list[dict[str, Any]] = json.loads(path.read_text()) if path.exists() else []
+    return found
+
+
+def main(words: Sequence[str]) -> int:
+    """The exit code: 0 when nothing is missing, 1 when runs are."""
+    parser = argparse.ArgumentParser(
+        prog="python -m experiments", description=__doc__.splitlines()[0] if __doc__ else ""
+    )
+    parser.add_argument("name", choices=NAMES)
+    parser.add_argument("--runs", type=Path, default=Path("runs"), help="the folder of runs (default: runs)")
+    parser.add_argument("--to", type=Path, default=None, help="where the report goes (default: experiments/NAME)")
+    asked = parser.parse_args(words)
+    folder = asked.to or HERE / asked.name
+    try:
+        sections = report(asked.name, asked.runs, folder)
+    except (ValueError, OSError) as error:
+        print(error, file=sys.stderr)
+        return 2
+    for part in sections:
+        print(f"\n{part.findings.study.title}")
+        for judged in part.findings.judged:
+            print(
+                f"  {judged.verdict.sentence if judged.verdict else f'{judged.claim.text}: not tested yet, {judged.why_not}.'}"
+            )
+        if part.commands:
+            print(f"  missing, {sum(map(len, part.findings.missing.values()))} runs:")
+            print("\n".join(f"    {command}" for command in part.commands))
+    print(f"\nreport: {folder / 'report.html'}")
+    return 1 if any(part.commands for part in sections) else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

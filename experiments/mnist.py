@@ -1,0 +1,153 @@
+"""Which part of DSD matters? Every arm, many paired seeds, on MNIST: networks small enough for it.
+
+The mask, the choice of its weights, its being held, the restart of the rate, the reset of momentum, or more training.
+"""
+
+from dsd.results.study import Arm, Claim, Metric, Row, Study
+
+TITLE = "MNIST: which part of Dense-Sparse-Dense matters?"
+
+ERROR = Metric("test/error1", "error on the 10,000 test images", "%", "lower")
+HELD_OUT = Metric("val/error1", "error on 5,000 held out", "%", "lower")
+COMMON = ("experiment=dsd_lenet300_mnist", "profile=cpu", "baseline_seed=${seed}")
+BASELINE = Arm(
+    "baseline", ("method=baseline",), "baseline, half the updates", without=("baseline_seed", "recipe.sparse.sparsity")
+)
+MARGIN = 0.05  # five of the 10,000 test digits
+
+LENET300 = Study(
+    name="lenet300",
+    title="LeNet-300-100: 30 paired seeds, every arm",
+    question="With the same seed, data order and number of updates, what of DSD lowers the error: the mask, which weights it takes, "
+    "holding it, the lowered rate, the reset of momentum, or more training?",
+    words=(*COMMON, "recipe.reset_optimizer=true"),
+    arms=(
+        BASELINE,
+        Arm("dense", ("method=dense",), "dense, base schedule throughout"),
+        Arm("finetune", ("method=finetune",), "fine-tuning at DSD's rates"),
+        Arm("dsd", ("method=dsd",), "DSD, 50 %"),
+        Arm("dsd_momentum", ("method=dsd", "recipe.reset_optimizer=false", "baseline_seed=null"), "DSD, momentum kept"),
+        Arm("random_mask", ("method=random_mask",), "DSD, random mask"),
+        Arm("prune_restore", ("method=prune_restore",), "pruned once, restored at once"),
+        Arm("dsdsd", ("method=dsdsd",), "DSDSD"),
+        Arm("llr", ("method=llr",), "lowered rate (LLR)"),
+        Arm("swa", ("method=swa",), "weight averaging (SWA)"),
+        Arm("early_prune", ("method=early_prune",), "pruned early, sparse to the end"),
+        Arm("sparse_scratch", ("method=sparse_scratch",), "sparse from scratch"),
+    ),
+    seeds=tuple(range(30)),
+    metrics=(ERROR, HELD_OUT),
+    rows=(
+        Row("baseline, half the updates", "baseline", published=1.64),
+        Row("dense, base schedule throughout", "dense"),
+        Row("fine-tuning at DSD's rates", "finetune"),
+        Row("DSD, 50 %", "dsd"),
+        Row("DSD, momentum kept at the boundaries", "dsd_momentum"),
+        Row("DSD, random mask", "random_mask"),
+        Row("pruned once, restored at once", "prune_restore"),
+        Row("DSDSD", "dsdsd"),
+        Row("lowered rate (LLR)", "llr"),
+        Row("weight averaging (SWA)", "swa"),
+        Row("pruned early, sparse to the end", "early_prune"),
+        Row("sparse from scratch", "sparse_scratch"),
+    ),
+    claims=(
+        Claim(
+            "More training: the base schedule, twice as long, is better than the baseline",
+            "dense",
+            "baseline",
+            "paired t",
+        ),
+        Claim(
+            "The lowered rate: fine-tuning at DSD's rates is better than the base schedule throughout",
+            "finetune",
+            "dense",
+            "paired t",
+        ),
+        Claim("The mask: DSD is better than fine-tuning", "dsd", "finetune", "paired t"),
+        Claim("Which weights: DSD is better than with a random mask", "dsd", "random_mask", "paired t"),
+        Claim("Holding the mask: DSD is better than pruning once and restoring", "dsd", "prune_restore", "paired t"),
+        Claim("The reset of momentum: DSD is better than with momentum kept", "dsd", "dsd_momentum", "paired t"),
+        Claim("A second round: DSDSD is better than DSD", "dsdsd", "dsd", "paired t"),
+        Claim("DSD is better than LLR, the paper's control", "dsd", "llr", "paired t"),
+        Claim("DSD is better than weight averaging", "dsd", "swa", "paired t"),
+        Claim("DSD is better than sparse from scratch", "dsd", "sparse_scratch", "paired t"),
+        Claim("DSD is better than pruning early", "dsd", "early_prune", "paired t"),
+        Claim("DSD varies less than fine-tuning", "dsd", "finetune", "paired t", spread=True),
+    ),
+    sweeps=(
+        "python run.py -cd sweeps -cn lenet300 hydra/launcher=joblib hydra.launcher.n_jobs=2",
+        "python run.py -cd sweeps -cn lenet300_momentum hydra/launcher=joblib hydra.launcher.n_jobs=2",
+    ),
+    margin=MARGIN,
+    source="The published number is the dense reference of Han et al., NIPS 2015, Table 1; DSD was not published for this network.",
+    notes=("Every arm but the baseline makes the same number of updates (40 epochs of 55,000 images).",),
+    decomposition=("dsd", "finetune", "baseline"),
+)
+
+
+def at(sparsity: float) -> Study:
+    """The arms with a mask at another sparsity, against the same fine-tuning."""
+    percent = f"{100 * sparsity:g} %"
+    own = (f"recipe.sparse.sparsity={sparsity:g}",)
+    names = {"dsd": f"DSD, {percent}", "random_mask": "DSD, random mask", "prune_restore": "pruned once, restored at once",
+             "dsdsd": "DSDSD", "early_prune": "pruned early, sparse to the end", "sparse_scratch": "sparse from scratch"}  # fmt: skip
+    return Study(
+        name=f"lenet300_{100 * sparsity:g}",
+        title=f"LeNet-300-100 at {percent} sparsity",
+        question=f"The same at {percent}: does the mask matter more when it takes {'fewer' if sparsity < 0.5 else 'more'} weights?",
+        words=COMMON,
+        arms=(BASELINE, Arm("finetune", ("method=finetune",), "fine-tuning at DSD's rates"),
+              *(Arm(name, (f"method={name}", *own), label) for name, label in names.items())),
+        seeds=tuple(range(30)),
+        metrics=(ERROR, HELD_OUT),
+        rows=(Row("baseline, half the updates", "baseline"), Row("fine-tuning at DSD's rates", "finetune"),
+              *(Row(label, name) for name, label in names.items())),
+        claims=(
+            Claim("The mask: DSD is better than fine-tuning", "dsd", "finetune", "paired t"),
+            Claim("Which weights: DSD is better than with a random mask", "dsd", "random_mask", "paired t"),
+            Claim("Holding the mask: DSD is better than pruning once and restoring", "dsd", "prune_restore", "paired t"),
+            Claim("A second round: DSDSD is better than DSD", "dsdsd", "dsd", "paired t"),
+        ),
+        sweeps=("python run.py -cd sweeps -cn lenet300_sparsity hydra/launcher=joblib hydra.launcher.n_jobs=2",),
+        margin=MARGIN,
+        decomposition=("dsd", "finetune", "baseline"),
+    )  # fmt: skip
+
+
+LENET5 = Study(
+    name="lenet5",
+    title="LeNet-5: 16 paired seeds, the four arms that matter most",
+    question="Does a convolutional network answer the same?",
+    words=("experiment=dsd_lenet5_mnist", "profile=cpu", "profiles.cpu.dense=10", "profiles.cpu.sparse=5", "profiles.cpu.redense=5",
+           "baseline_seed=${seed}"),
+    arms=(
+        Arm("baseline", ("method=baseline",), "baseline, half the updates", without=("baseline_seed",)),
+        Arm("dense", ("method=dense",), "dense, base schedule throughout"),
+        Arm("finetune", ("method=finetune",), "fine-tuning at DSD's rates"),
+        Arm("dsd", ("method=dsd",), "DSD, 50 %"),
+        Arm("random_mask", ("method=random_mask",), "DSD, random mask"),
+    ),
+    seeds=tuple(range(16)),
+    metrics=(ERROR, HELD_OUT),
+    rows=(
+        Row("baseline, half the updates", "baseline", published=0.80),
+        Row("dense, base schedule throughout", "dense"),
+        Row("fine-tuning at DSD's rates", "finetune"),
+        Row("DSD, 50 %", "dsd"),
+        Row("DSD, random mask", "random_mask"),
+    ),
+    claims=(
+        Claim("More training: the base schedule, twice as long, is better than the baseline", "dense", "baseline", "paired t"),
+        Claim("The lowered rate: fine-tuning at DSD's rates is better than the base schedule throughout", "finetune", "dense", "paired t"),
+        Claim("The mask: DSD is better than fine-tuning", "dsd", "finetune", "paired t"),
+        Claim("Which weights: DSD is better than with a random mask", "dsd", "random_mask", "paired t"),
+        Claim("DSD varies less than fine-tuning", "dsd", "finetune", "paired t", spread=True),
+    ),
+    sweeps=("python run.py -cd sweeps -cn lenet5 hydra/launcher=joblib hydra.launcher.n_jobs=2",),
+    margin=MARGIN,
+    source="The published number is the dense reference of Han et al., NIPS 2015, Table 1.",
+    decomposition=("dsd", "finetune", "baseline"),
+)  # fmt: skip
+
+STUDIES = (LENET300, at(0.25), at(0.75), LENET5)

@@ -20,7 +20,7 @@ LENET300 = Study(
     title="LeNet-300-100: 30 paired seeds, every arm",
     question="With the same seed, data order and number of updates, what of DSD lowers the error: the mask, which weights it takes, "
     "holding it, the lowered rate, the reset of momentum, or more training?",
-    words=(*COMMON, "recipe.reset_optimizer=true"),
+    words=(*COMMON, "recipe.sparse.sparsity=0.5", "recipe.reset_optimizer=true"),
     arms=(
         BASELINE,
         Arm("dense", ("method=dense",), "dense, base schedule throughout"),

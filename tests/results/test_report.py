@@ -1,0 +1,117 @@
+"""The report, opened in a browser as a reader opens it: nothing missing, nothing broken, the right numbers."""
+
+import importlib.util
+import re
+import shutil
+from html.parser import HTMLParser
+
+import pytest
+
+from dsd.results.analysis import analyse
+from dsd.results.report import html, markdown, section, write
+from tests.results.test_study import STUDY, records, results
+
+MOMENTS = {
+    "layer": "fc.weight",
+    "moments": [
+        {"label": label, "edges": [-1, -0.5, 0, 0.5, 1], "counts": [1, 8, 9, 2], "zeros": zeros, "std": 0.4}
+        for label, zeros in (("before pruning", 0), ("after pruning", 10), ("final", 1))
+    ],
+}
+
+
+@pytest.fixture(scope="module")
+def page(tmp_path_factory):
+    kept = records.collect(STUDY, results())[:-1]  # one run is missing
+    folder = tmp_path_factory.mktemp("report")
+    write(folder, "A <toy> & its report", [section(analyse(STUDY, kept), kept, MOMENTS)], "python -m experiments toy")
+    return folder
+
+
+def test_every_part_is_there(page):
+    names = sorted(path.name for path in page.iterdir())
+    assert names == [
+        "report.html",
+        "report.md",
+        "toy-curves.svg",
+        "toy-forest.svg",
+        "toy-points.svg",
+        "toy-weights.svg",
+    ]
+
+
+def test_the_page_needs_no_network(page):
+    text = (page / "report.html").read_text()
+    links = re.findall(r'(?:src|href)="([^"]*)"', text)
+    assert {link for link in links if not link.startswith("#")} <= {"data:,"}
+    assert "@import" not in text
+    assert "url(http" not in text
+
+
+def test_what_is_quoted_cannot_break_the_page(page):
+    text = (page / "report.html").read_text()
+    assert "A &lt;toy&gt; &amp; its report" in text
+    HTMLParser().feed(text)
+
+
+def test_markdown_says_the_same(page):
+    text = (page / "report.md").read_text()
+    assert "- DSD helps: **supported**" in text
+    assert "Runs still missing: 1." in text
+    assert "method=finetune seed=7" in text
+    assert re.search(r"\| base \| 8 \| \d+\.\d\d \| \d\.\d\d \| .* \| 8\.26 \|", text)
+    assert "![" in text
+    assert "](toy-points.svg)" in text
+
+
+def test_an_empty_study_makes_a_report_too():
+    parts = [section(analyse(STUDY, []), [], None)]
+    assert "not tested yet" in html("t", parts, "c")
+    assert "Runs still missing: 24" in markdown("t", parts, "c")
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_in_a_browser(page, scheme):
+    if importlib.util.find_spec("selenium") is None or not (shutil.which("chromium") and shutil.which("chromedriver")):
+        pytest.skip("needs selenium, chromium and chromedriver: apt-get install chromium chromium-driver")
+    from selenium import webdriver
+    from selenium.webdriver.common.by import By
+
+    options = webdriver.ChromeOptions()
+    options.binary_location = shutil.which("chromium")
+    for word in ("headless", "no-sandbox", "disable-gpu", "no-first-run", "disable-background-networking", "disable-component-update",
+                 "disable-sync", "disable-quic", "window-size=1100,2000"):  # fmt: skip
+        options.add_argument(f"--{word}")
+    options.set_capability("goog:loggingPrefs", {"browser": "ALL"})
+    with webdriver.Chrome(options=options, service=webdriver.ChromeService(shutil.which("chromedriver"))) as browser:
+        media = {"features": [{"name": "prefers-color-scheme", "value": scheme}]}
+        browser.execute_cdp_cmd("Emulation.setEmulatedMedia", media)
+        browser.get(f"file://{page}/report.html")
+        assert browser.get_log("browser") == []
+        figures = browser.find_elements(By.CSS_SELECTOR, "figure[role=img]")
+        assert len(figures) == 4
+        for figure in figures:
+            drawn = figure.find_element(By.TAG_NAME, "svg").rect
+            assert drawn["width"] > 400
+            assert drawn["height"] > 60
+            assert len(figure.get_attribute("aria-label")) > 40
+            assert figure.find_elements(By.CSS_SELECTOR, "path, use")
+        rows = browser.find_elements(By.CSS_SELECTOR, "table.results tbody tr")
+        cells = [[cell.text for cell in row.find_elements(By.TAG_NAME, "td")] for row in rows]
+        assert [row[:2] for row in cells] == [["base", "8"], ["half", "8"], ["end", "8"], ["tune", "7"]]
+        assert cells[0][7] == "8.26"
+        heads = browser.find_elements(By.CSS_SELECTOR, "table.results thead th")
+        assert {len(row) for row in cells} == {len(heads)}
+        assert len(browser.find_elements(By.CSS_SELECTOR, "table.tests tbody tr")) == 3
+        body = browser.find_element(By.TAG_NAME, "body")
+        ink = sum(map(int, re.findall(r"\d+", body.value_of_css_property("color"))[:3]))
+        ground = sum(map(int, re.findall(r"\d+", body.value_of_css_property("background-color"))[:3]))
+        assert (ink > ground) == (scheme == "dark")
+        axis = browser.find_element(By.CSS_SELECTOR, "figure svg text")
+        assert axis.value_of_css_property("fill") == body.value_of_css_property("color").replace("rgba", "rgb").replace(
+            ", 1)", ")"
+        )
+        wide = browser.execute_script(
+            "return document.documentElement.scrollWidth - document.documentElement.clientWidth"
+        )
+        assert wide <= 0, "nothing is wider than the window"

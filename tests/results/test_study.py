@@ -1,0 +1,218 @@
+"""A study finds its runs by the words that make them, keeps them as records, and says what they say."""
+
+import json
+import math
+import random
+
+import pytest
+
+from dsd.results import records
+from dsd.results.analysis import analyse
+from dsd.results.figures import curves, forest, points, weights
+from dsd.results.store import Store
+from dsd.results.study import Arm, Claim, Metric, Row, Study, belongs, command, missing
+
+ERROR = Metric("test/error1", "test error", "%", "lower")
+HELD_OUT = Metric("val/error1", "error held out", "%", "lower")
+STUDY = Study(
+    name="toy",
+    title="Toy",
+    question="Is it real?",
+    words=("experiment=net", "profile=quick", "profiles.quick.dense=2", "baseline_seed=${seed}"),
+    arms=(
+        Arm("baseline", ("method=baseline",), without=("baseline_seed",)),
+        Arm("finetune", ("method=finetune",)),
+        Arm("dsd", ("method=dsd", "recipe.sparse.sparsity=0.5"), "DSD"),
+    ),
+    seeds=tuple(range(8)),
+    metrics=(ERROR, HELD_OUT),
+    rows=(Row("base", "baseline", published=8.26), Row("half", "dsd", 0), Row("end", "dsd", 1, 7.89, 0.03), Row("tune", "finetune")),
+    claims=(
+        Claim("DSD helps", "dsd", "baseline", "paired t"),
+        Claim("The mask helps", "dsd", "finetune", "paired t"),
+        Claim("DSD steadies", "dsd", "finetune", "paired t", spread=True),
+    ),
+    sweeps=("python run.py -cn toy",),
+    margin=0.5,
+    decomposition=("dsd", "finetune", "baseline"),
+)  # fmt: skip
+
+
+def config(method, seed, **more):
+    return {
+        "name": "net", "seed": seed, "method": {"name": method, "phases": [{"epochs": 1}]}, "recipe": {"sparse": {"sparsity": 0.5}},
+        "profiles": {"quick": {"dense": 2}}, "baseline_seed": None if method == "baseline" else seed, "init_from": None if method == "baseline" else "b",
+        "choices": {"experiment": "net", "profile": "quick"},
+    } | more  # fmt: skip
+
+
+def result(method, seed, error, **more):
+    names = ["dense"] if method == "baseline" else ["sparse", "redense"]
+    phases = [
+        {"name": n, "epochs": 2, "updates": 20, "first": 0, "end": 20, "rate_first": 0.1, "rate_last": 0.1, "density": {},
+         "sparsity": 0.5 if n == "sparse" else 0.0, "metrics": {"val/error1": error + 1}} for n in names
+    ]  # fmt: skip
+    history = [
+        {"update": 10 * i, "epoch": float(i), "rate": 0.1, "train/loss": 1.0, "val/error1": error + 3 - i / 4}
+        for i in range(1, 1 + 2 * len(names))
+    ]
+    run_id = f"{method}-{seed}{''.join(map(str, more))}"
+    return {
+        "schema": 1, "run_id": run_id, "name": "net", "method": method, "profile": "quick", "seed": seed, "config": config(method, seed, **more),
+        "metrics": {"phases": phases, "test": {"test/error1": error, "test/n": 1000}}, "published": None, "history": history, "updates": 20,
+        "images": 100, "seconds": 3.0, "images_per_second": 33.0, "restarts": 0, "started": "2026-01-01T00:00:00+00:00",
+        "finished": "2026-01-01T00:00:03+00:00", "versions": {"torch": "2"}, "git": {"commit": "c"}, "hardware": {"cpu": "x"},
+    }  # fmt: skip
+
+
+def results(n=8, gain=2.0):
+    draw = random.Random(1)
+    found = []
+    for seed in range(n):
+        base = 10 + draw.gauss(0, 1)
+        found += [result("baseline", seed, base), result("finetune", seed, base - gain / 2 + draw.gauss(0, 0.1))]
+        found += [result("dsd", seed, base - gain + draw.gauss(0, 0.1))]
+    return found
+
+
+@pytest.fixture
+def kept():
+    return records.collect(STUDY, results())
+
+
+def test_a_run_belongs_where_every_word_is_true_of_it():
+    mine = config("dsd", 3)
+    words = STUDY.words_of(STUDY.arm("dsd"))
+    assert belongs(mine, words, 3)
+    assert not belongs(mine, words, 4), "baseline_seed is another seed's"
+    assert not belongs(mine, STUDY.words_of(STUDY.arm("finetune")), 3)
+    assert not belongs(config("dsd", 3, recipe={"sparse": {"sparsity": 0.25}}), words, 3)
+    assert not belongs(config("dsd", 3, profiles={}), words, 3), "a key that is not there is not a match"
+
+
+def test_an_arms_word_replaces_the_studys():
+    arm = Arm("whole", ("method=dsd", "baseline_seed=null"))
+    assert STUDY.words_of(arm)[-2:] == arm.words
+    assert "baseline_seed=${seed}" not in STUDY.words_of(arm)
+
+
+def test_what_is_missing_is_a_command(kept):
+    assert missing(STUDY, kept) == {}
+    some = [r for r in kept if (r["arm"], r["seed"]) not in {("dsd", 3), ("dsd", 5)}]
+    assert missing(STUDY, some) == {"dsd": [3, 5]}
+    said = command(STUDY, "dsd", [3, 5])
+    assert said.startswith(
+        "python run.py -m experiment=net profile=quick profiles.quick.dense=2 'baseline_seed=${seed}'"
+    )
+    assert said.endswith("method=dsd recipe.sparse.sparsity=0.5 seed=3,5")
+    assert " -m " not in command(STUDY, "dsd", [3])
+
+
+def test_a_study_that_names_no_arm_of_its_own_is_refused():
+    with pytest.raises(ValueError, match="nobody"):
+        Study("x", "x", "x", (), (), (0,), (ERROR,), (Row("r", "nobody"),), (), (), 0.1)
+
+
+def test_two_runs_for_one_seed_are_an_error_that_says_how_they_differ():
+    both = [result("dsd", 0, 8.0), result("dsd", 0, 8.1, observe=7)]
+    with pytest.raises(
+        ValueError, match=r"dsd-0 and dsd-0observe are both dsd, seed 0; they differ in observe \(None and 7\)"
+    ):
+        records.collect(STUDY, both)
+
+
+def test_records_are_read_back_whole(tmp_path, kept):
+    path = tmp_path / "records.jsonl"
+    records.write(path, kept)
+    assert records.read(path) == kept
+    lines = path.read_text().splitlines()
+    assert len(lines) == 25
+    assert "recipe.sparse.sparsity" in json.loads(lines[0])["common"]["config"]
+    assert "recipe.sparse.sparsity" not in lines[1], "what all share is written once"
+    assert records.read(tmp_path / "absent") == []
+
+
+def test_a_damaged_record_is_named(tmp_path, kept):
+    path = tmp_path / "records.jsonl"
+    records.write(path, kept)
+    path.write_text(path.read_text()[:-50])
+    with pytest.raises(ValueError, match=r"records.jsonl, line 25 is no record"):
+        records.read(path)
+
+
+def test_new_records_replace_old_ones(kept):
+    new = [kept[0] | {"run_id": "other"}]
+    merged = records.merge(kept, new)
+    assert len(merged) == len(kept)
+    assert [r["run_id"] for r in merged if r["run_id"] == "other"] == ["other"]
+
+
+def test_records_come_from_the_store(tmp_path):
+    made = result("dsd", 0, 8.0)
+    Store(tmp_path).run(made["run_id"]).write_result(made)
+    (one,) = records.collect(STUDY, Store(tmp_path).results())
+    assert (one["arm"], one["seed"], one["test"]["test/error1"]) == ("dsd", 0, 8.0)
+
+
+def test_a_real_gain_is_found_and_taken_apart(kept):
+    found = analyse(STUDY, kept)
+    verdicts = [judged.verdict.outcome for judged in found.judged]
+    assert verdicts[:2] == ["supported", "supported"]
+    assert found.decomposition.total.value == pytest.approx(-2, abs=0.2)
+    assert found.decomposition.training.value + found.decomposition.method.value == pytest.approx(
+        found.decomposition.total.value
+    )
+    p, holm = [j.p for j in found.judged], [j.holm for j in found.judged]
+    assert all(h >= q for h, q in zip(holm, p, strict=True))
+    assert min(holm) == pytest.approx(3 * min(p))
+
+
+def test_the_table_gives_n_mean_sd_and_only_final_weights_are_tested(kept):
+    base, half, end, tune = analyse(STUDY, kept).lines
+    by_hand = [r["test"]["test/error1"] for r in kept if r["arm"] == "dsd"]
+    mean = sum(by_hand) / 8
+    assert end.summary.mean == pytest.approx(mean)
+    assert end.summary.std == pytest.approx(math.sqrt(sum((v - mean) ** 2 for v in by_hand) / 7))
+    assert half.summary is None, "the test set is not shown to a network in mid-plan"
+    assert half.others[0].mean == pytest.approx(mean + 1)
+    assert (half.sparsity, end.sparsity) == (0.5, 0.0)
+    assert end.interval.low < mean < end.interval.high
+    assert {line.summary.n for line in (base, end, tune)} == {8}
+
+
+def test_without_runs_nothing_is_claimed():
+    found = analyse(STUDY, [])
+    assert all(judged.verdict is None and "too few runs" in judged.why_not for judged in found.judged)
+    assert found.decomposition is None
+    assert points(found) is forest(found) is curves(found, []) is None
+    assert {name: len(seeds) for name, seeds in found.missing.items()} == {"baseline": 8, "finetune": 8, "dsd": 8}
+
+
+def test_one_sample_needs_one_control(kept):
+    claim = Claim("beats it", "dsd", "baseline", "one-sample t")
+    study = Study(**{**vars(STUDY), "claims": (claim,)})
+    with pytest.raises(ValueError, match="needs one run of baseline, found 8"):
+        analyse(study, kept)
+    lone = [r for r in kept if r["arm"] != "baseline" or r["seed"] == 0]
+    (judged,) = analyse(study, lone).judged
+    assert judged.verdict.outcome == "supported"
+
+
+def test_figures_say_in_words_what_they_show(kept):
+    found = analyse(STUDY, kept)
+    for figure, says in (
+        (points(found), "tune: mean"),
+        (forest(found), "dsd minus finetune"),
+        (curves(found, kept), "DSD ends at"),
+    ):
+        assert says in figure.words
+        assert figure.svg.startswith("<svg")
+        assert "currentColor" in figure.svg
+        assert "#010203" not in figure.svg + figure.file
+        assert "prefers-color-scheme" in figure.file
+    moment = {"label": "final", "edges": [-1, 0, 1], "counts": [3, 5], "zeros": 2, "std": 0.4}
+    assert "final: 20 % exactly 0" in weights("toy", [moment], "fc").words
+
+
+def test_figures_are_the_same_every_time(kept):
+    assert points(analyse(STUDY, kept)).svg == points(analyse(STUDY, kept)).svg

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import hydra
+import psutil  # type: ignore[import-untyped]
 from hydra.core.hydra_config import HydraConfig
 from hydra.errors import HydraException
 from hydra.types import RunMode
@@ -73,8 +74,9 @@ def job(cfg: DictConfig) -> None:
     if outcome.reason:
         log.error(outcome.reason)
     if sweep:
-        replace(outcome, seconds=time.monotonic() - began).write(sweep)
         gc.collect()  # a sweep in one process: the last job's network goes before the next is made
+        memory = psutil.Process().memory_info().rss / 2**20
+        replace(outcome, seconds=time.monotonic() - began, memory=memory).write(sweep)
     elif outcome.state == "missing":
         log.info("run %s would be executed: %s", outcome.run_id, outcome.log)
     failed.extend([outcome.run_id] if outcome.state in INCOMPLETE else [])

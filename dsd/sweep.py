@@ -43,6 +43,7 @@ class Outcome:
     run_id: str = ""
     state: State = "running"
     seconds: float = 0.0
+    memory: float = 0.0  # MiB that its process holds afterwards: a sweep in one process must not grow
     reason: str = ""
     log: str = ""
     name: str = ""

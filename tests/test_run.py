@@ -195,3 +195,37 @@ def test_a_sweep_tells_what_was_skipped_and_what_failed_and_goes_on(tmp_path):
     assert "seed must be a whole number, found 'oops'" in said
     assert len(list(tmp_path.glob("*/result.json"))) == 2
     assert not list(Path.cwd().glob("multirun.yaml")), "Hydra's own record stays in the sweep's folder"
+
+
+def test_memory_does_not_grow_from_job_to_job(tmp_path):
+    code, said = call("-m", *QUICK, f"runs={tmp_path}", "data.subset=500", "seed=range(8)")
+    assert code == 0, said
+    outcomes = sorted((json.loads(p.read_text()) for p in tmp_path.glob(".sweeps/*/*.json")), key=lambda o: o["job"])
+    memory = [outcome["memory"] for outcome in outcomes]
+    assert len(memory) == 8
+    assert memory[-1] < 1.03 * memory[1], memory
+
+
+def test_a_shared_dense_phase_is_trained_once(tmp_path):
+    words = [*QUICK, f"runs={tmp_path}", "data.subset=500", "baseline_seed=5"]
+    code, said = call("-m", *words, "method=dsd,finetune", "seed=1,2")
+    assert code == 0, said
+    results = [json.loads(p.read_text()) for p in tmp_path.glob("*/result.json")]
+    assert sorted((r["method"], r["seed"]) for r in results) == [
+        ("baseline", 5), ("dsd", 1), ("dsd", 2), ("finetune", 1), ("finetune", 2),
+    ]  # fmt: skip
+    (shared,) = [r["run_id"] for r in results if r["method"] == "baseline"]
+    assert {r["config"]["init_from"] for r in results} == {None, shared}
+    code, said = call(*words, "method=dsd", "seed=1")
+    assert code == 0
+    assert f"run {shared} is finished" in said, "alone it is reused as well"
+
+
+def test_a_missing_launcher_says_what_to_install(tmp_path):
+    hidden = "import sys; sys.modules['hydra_plugins.hydra_joblib_launcher'] = None; import runpy; sys.argv = sys.argv[1:]; runpy.run_path(sys.argv[0], run_name='__main__')"
+    done = subprocess.run(
+        [sys.executable, "-c", hidden, ROOT / "run.py", "-m", "hydra/launcher=joblib", f"runs={tmp_path}", "seed=1,2"],
+        capture_output=True, text=True, timeout=100, cwd=ROOT,
+    )  # fmt: skip
+    assert done.returncode == 2
+    assert "pip install 'dsd[joblib]'" in done.stdout + done.stderr

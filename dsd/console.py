@@ -17,10 +17,10 @@ from dsd.results.store import RunFolder
 log = logging.getLogger("dsd")
 EXTRAS = {
     "joblib": "joblib",
-    "processes": "joblib",
     "submitit_slurm": "slurm",
     "submitit_local": "slurm",
     "ray": "ray",
+    "ray_cluster": "ray",
 }  # launchers
 
 

@@ -22,7 +22,7 @@ LAUNCHERS = {
     "serial": [],
     "joblib": ["hydra/launcher=joblib", "hydra.launcher.n_jobs=2"],
     "submitit": ["hydra/launcher=submitit_local", "hydra.launcher.timeout_min=10"],
-    "ray": ["hydra/launcher=ray", "hydra.launcher.ray.init.address=auto"],
+    "ray": ["hydra/launcher=ray_cluster"],
 }
 
 

@@ -60,9 +60,9 @@ def job(cfg: DictConfig) -> None:
                 break
             folder, weights, config = place(stage)
             outcome = replace(
-                outcome, run_id=folder.run_id, log=str(folder.log), name=cfg.name, method=config["method"]["name"]
-            )
-            if cfg.dry_run and (cfg.force or not folder.finished):
+                outcome, run_id=folder.run_id, log=str(folder.log), name=cfg.name, profile=cfg.profile, method=stage.method.name
+            )  # fmt: skip
+            if cfg.dry_run and (stage.force or not folder.finished):
                 outcome = replace(outcome, state="missing", epochs=total_epochs(config))
                 continue
             last = stage.method.name == cfg.method.name
@@ -96,7 +96,7 @@ def stages(cfg: DictConfig) -> Iterator[DictConfig]:
     shared, rest = cfg.copy(), cfg.copy()
     OmegaConf.set_struct(shared, False)
     shared.method = {"name": "baseline", "callbacks": [], "phases": [first]}
-    shared.seed, shared.baseline_seed = cfg.baseline_seed, None
+    shared.seed, shared.baseline_seed, shared.force = cfg.baseline_seed, None, False  # force is about the arm
     yield shared
     rest.recipe.dense.epochs = 0
     rest.method.phases.pop(0)

@@ -18,7 +18,9 @@ from matplotlib.figure import Figure as Canvas
 from dsd.results.analysis import Findings, Judged
 
 INK, FAINT = "#010203", "#040506"  # stand for the page's text colour and its lines, and are replaced by them
-COLOURS = ("#2f7ed8", "#d9822b", "#3a9d5d", "#b0539f", "#8a8f98", "#c0504d", "#1fa3a3", "#9a7d0a", "#6f5bd0", "#7a5c43")
+COLOURS = (
+    "#2f7ed8", "#d9822b", "#3a9d5d", "#b0539f", "#8a8f98", "#c0504d", "#1fa3a3", "#9a7d0a", "#6f5bd0", "#7a5c43", "#e377a2", "#6b9e1f",
+)  # fmt: skip
 SHADES = {"sparse": "#d9822b", "redense": "#3a9d5d"}
 STYLE = {
     "svg.fonttype": "none", "font.family": "sans-serif", "font.size": 10, "text.color": INK, "axes.edgecolor": FAINT,
@@ -161,9 +163,9 @@ def curves(findings: Findings, records: Sequence[Mapping[str, Any]]) -> Figure |
             ylim=(low - 0.05 * (last - low) - 0.01, last + (last - low) + 0.01),
         )
         axes.grid(axis="y")
-        axes.legend(fontsize=8, ncols=2, loc="upper right", bbox_to_anchor=(1, 0.92))
+        axes.legend(fontsize=8, ncols=2, loc="upper center", bbox_to_anchor=(0.5, -0.14))
         svg = _svg(canvas)
-    title = f"Learning curves from epoch {first:g} on: mean over the seeds; the shaded phases are {study.figure_arm}'s"
+    title = f"Learning curves from epoch {first:g} on: mean over the seeds; the shaded phases are {study.figure_arm}'s; higher curves are cut off"
     return Figure("curves", title, svg, f"Validation error over the epochs. {'; '.join(ends)}.")
 
 

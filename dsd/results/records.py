@@ -13,24 +13,13 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from dsd.results.identity import IGNORED
 from dsd.results.schema import Result
 from dsd.results.store import atomic_write
 from dsd.results.study import Arm, Study, belongs
 
 Record = dict[str, Any]
-OMITTED = (
-    "runs",
-    "force",
-    "tags",
-    "track",
-    "checkpoint",
-    "progress",
-    "dry_run",
-    "study",
-    "published",
-    "profiles",
-    "save",
-)
+OMITTED = (*IGNORED, "profiles")  # says nothing about the numbers, and may name folders of a machine
 COLUMNS = ("update", "epoch", "rate", "train/loss", "val/error1")
 
 
@@ -64,7 +53,7 @@ def record(study: Study, arm: Arm, result: Result) -> Record:
     names = ("name", "epochs", "updates", "rate_first", "rate_last", "sparsity", "metrics")
     return {
         "study": study.name, "arm": arm.name, "seed": result["seed"], "run_id": result["run_id"],
-        "config": flat({k: v for k, v in result["config"].items() if k not in OMITTED}),
+        "config": flat(result["config"]),
         "phases": [_rounded({name: phase[name] for name in names}) for phase in result["metrics"]["phases"]],  # type: ignore[literal-required]
         "test": _rounded(result["metrics"]["test"]),
         "curve": {column: [_rounded(row.get(column)) for row in rows] for column in COLUMNS},
@@ -75,13 +64,13 @@ def record(study: Study, arm: Arm, result: Result) -> Record:
 
 
 def flat(config: Mapping[str, Any], path: str = "") -> dict[str, Any]:
-    """Nested mappings as one of dotted keys; lists of mappings by number."""
+    """Nested mappings as one of dotted keys; lists of mappings by number. Without what cannot change the numbers."""
     found: dict[str, Any] = {}
     for key, value in config.items():
         if isinstance(value, list) and any(isinstance(item, Mapping) for item in value):
             value = {str(index): item for index, item in enumerate(value)}
         found.update(flat(value, f"{path}{key}.") if isinstance(value, Mapping) and value else {f"{path}{key}": value})
-    return found
+    return {key: value for key, value in found.items() if not any(f"{key}.".startswith(f"{name}.") for name in OMITTED)}
 
 
 def merge(old: Iterable[Record], new: Iterable[Record]) -> list[Record]:

@@ -238,7 +238,8 @@ def main() -> int:
     except Exception as error:
         if Sweep.folder is None:
             raise
-        log.error("the launcher gave up: %s: %s. The same command does what is missing.", type(error).__name__, error)
+        first = str(error).strip().partition("\n")[0]
+        log.error("the launcher gave up: %s: %s The same command does what is missing.", type(error).__name__, first)
         failed.append("launcher")
     return 0 if Sweep.close() and not failed else 1
 

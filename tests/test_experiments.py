@@ -1,0 +1,46 @@
+"""`python -m experiments NAME`: the committed reports are what the committed records say, and a report is made from runs."""
+
+import shutil
+from pathlib import Path
+
+import pytest
+
+from experiments.__main__ import HERE, NAMES, main
+
+COMMITTED = [name for name in NAMES if (HERE / name / "records.jsonl").exists()]
+
+
+@pytest.mark.parametrize("name", COMMITTED)
+def test_the_committed_report_comes_from_the_committed_records(name, tmp_path, capsys):
+    shutil.copytree(HERE / name, tmp_path / name)
+    (tmp_path / name / "report.md").unlink()
+    main([name, "--runs", str(tmp_path / "none"), "--to", str(tmp_path / name)])
+    assert (tmp_path / name / "report.md").read_text() == (HERE / name / "report.md").read_text()
+    assert (tmp_path / name / "records.jsonl").read_bytes() == (HERE / name / "records.jsonl").read_bytes()
+
+
+def test_something_is_committed():
+    assert {"mnist", "smoke", "table7"} <= set(NAMES)
+    assert COMMITTED
+
+
+@pytest.mark.parametrize("name", COMMITTED)
+def test_what_is_committed_names_no_folder_of_a_machine(name):
+    text = "".join(path.read_text() for path in (HERE / name).iterdir())
+    assert "/root" not in text
+    assert "/home" not in text
+
+
+def test_without_runs_it_says_what_to_run_and_trains_nothing(tmp_path, capsys):
+    assert main(["smoke", "--runs", str(tmp_path / "none"), "--to", str(tmp_path / "report")]) == 1
+    said = capsys.readouterr().out
+    assert "missing, 12 runs" in said
+    assert "method=dsd seed=0,1,2,3" in said
+    assert not (tmp_path / "none").exists()
+    assert "not tested yet" in Path(tmp_path / "report" / "report.html").read_text()
+
+
+def test_a_damaged_record_is_an_error_in_words(tmp_path, capsys):
+    (tmp_path / "records.jsonl").write_text("{")
+    assert main(["smoke", "--runs", str(tmp_path / "none"), "--to", str(tmp_path)]) == 2
+    assert "records.jsonl, line 1 is no record" in capsys.readouterr().err

@@ -4,6 +4,7 @@ cfg -> data, model -> task -> Trainer.fit(plan) -> final weights -> Trainer.test
 """
 
 import gc
+import json
 import logging
 import os
 import sys
@@ -53,6 +54,8 @@ def job(cfg: DictConfig) -> None:
     try:
         if sweep:
             outcome.write(sweep)
+        if cfg.scan:
+            return scan(cfg)
         for stage in stages(cfg):
             if outcome.state == "missing":  # what starts from a missing run is missing too
                 rest = total_epochs(OmegaConf.to_container(stage, resolve=True))  # type: ignore[arg-type]
@@ -201,6 +204,64 @@ def train(cfg: DictConfig, folder: RunFolder, weights: Any, logger: Any) -> dict
         "images_per_second": history.images / max(history.seconds, 1e-9), "restarts": history.restarts,
         "started": began.isoformat(), "finished": datetime.now(UTC).isoformat(),
     }  # fmt: skip
+
+
+def scan(cfg: DictConfig) -> None:
+    """Validation error as one layer after the other of `init_from` is pruned; curves, picture and allocation in runs/<id>/."""
+    import pytorch_lightning as pl
+
+    from dsd.callbacks import PlanCallback
+    from dsd.plan import Phase
+    from dsd.results.curves import sensitivity
+    from dsd.sparsity.sensitivity import scan as scanned
+    from dsd.sparsity.sensitivity import table_of
+    from dsd.weights import initialise_, started_from
+
+    config: dict[str, Any] = OmegaConf.to_container(cfg, resolve=True, throw_on_missing=True)  # type: ignore[assignment]
+    weights, origin = started_from(cfg.init_from, Path(cfg.runs))
+    if weights is None:
+        raise ValueError("scan=true looks at a trained network: say which with init_from=RUN_ID (or a file)")
+    counts = {key: config[key] for key in (*COUNTS, "sensitivity", "pruning")} | {"init_from": origin, "method": None}
+    folder = Path(cfg.runs) / f"scan-{run_id(counts)}"
+    hush()
+    data, net = instantiate(cfg.data), instantiate(cfg.model)
+    initialise_(net, weights, skip=cfg.init_skip)
+    data.prepare_data()
+    data.setup("fit")
+    if not data.val_size:
+        raise ValueError("scan=true measures validation error, and data.validation=0 leaves nothing to validate on")
+    task, constraint = instantiate(cfg.task)(net, instantiate(cfg.optimizer)), instantiate(cfg.pruning)
+    quiet = {
+        "logger": False,
+        "enable_progress_bar": False,
+        "enable_model_summary": False,
+        "enable_checkpointing": False,
+    }
+
+    def error() -> float:
+        return float(instantiate(cfg.trainer, **quiet).validate(task, datamodule=data, verbose=False)[0]["val/error1"])
+
+    def measure(layer: str, sparsity: float) -> float:
+        if epochs := cfg.sensitivity.epochs:
+            alone = replace(constraint, sparsity=sparsity, include=[layer], exclude=())
+            plan = PlanCallback([Phase("sparse", epochs, instantiate(cfg.sensitivity.rate), alone)], seed=cfg.seed)
+            instantiate(cfg.trainer, max_epochs=-1, limit_val_batches=0, callbacks=[plan], **quiet).fit(
+                task, datamodule=data
+            )
+        log.info("%-24s %5.1f %% pruned: error %6.2f %%", layer, 100 * sparsity, found := error())
+        return found
+
+    pl.seed_everything(cfg.seed, workers=True, verbose=False)
+    sparsities, dense = list(cfg.sensitivity.sparsities), error()
+    curves = scanned(net, constraint, sparsities, measure, seed=cfg.seed)
+    table = table_of(curves, sparsities, dense=dense, tolerance=cfg.sensitivity.tolerance)
+    (folder / "allocation").mkdir(parents=True, exist_ok=True)
+    record = {"dense": dense, "sparsities": sparsities, "curves": curves, "table": table, "config": config}
+    atomic_write(folder / "sensitivity.json", json.dumps(record, indent=1) + "\n")
+    atomic_write(folder / "sensitivity.svg", sensitivity(sparsities, curves, dense).file)
+    found = {"_target_": "dsd.sparsity.allocation.per_layer", "_partial_": True, "table": table}
+    atomic_write(folder / "allocation" / "sensitivity.yaml", OmegaConf.to_yaml(OmegaConf.create(found)))
+    log.info("dense %.2f %%; picture and curves in %s; use it: -cd %s allocation=sensitivity", dense, folder, folder)
 
 
 def show(folder: RunFolder) -> None:

@@ -5,12 +5,15 @@ When what happens, for update u:
     start_update(u)      if u is the first of a phase: leave the old constraint (released weights are exactly 0, their
                          momentum is cleared), empty the optimizer's state if the phase says so, enter the new constraint
     forward, backward    yours, as often as you accumulate gradients
-    optimizer.step()       before it: the update's learning rate is set (a relative one multiplies what is set)
+    optimizer.step()       before it: the update's learning rate is set (a relative one multiplies what is set), and the
+                                      constraint may change the gradients (shared weights get the sum of their cluster)
                            after it:  the constraint is restored (pruned weights are exactly 0 again), a relative rate is
                                       taken back, and the next phase's criterion looks at the gradients
 
 The two things around `optimizer.step()` are hooks of the optimizer itself, so they hold for every kind of optimizer,
-loop, precision and gradient accumulation, and a step that a gradient scaler skips changes nothing.
+loop, precision and gradient accumulation, and a step that a gradient scaler skips changes nothing. Where the backward
+pass is run inside of `optimizer.step(closure)`, as Lightning does, call `before_step(optimizer)` in the closure and say
+`closures=True`: the hook would be too early.
 """
 
 from __future__ import annotations
@@ -58,6 +61,7 @@ class Phases:
         *,
         seed: int = 0,
         observe: int = 100,
+        closures: bool = False,
     ) -> None:
         """`seed` draws random masks; gradient criteria see the last `observe` updates before their phase."""
         self.module = module
@@ -65,11 +69,13 @@ class Phases:
         self.plan = Plan(tuple(phases), updates_per_epoch)
         self.seed = seed
         self.observe = observe
+        self.closures = closures
         self.update = 0
         self.index = -1
         self.held: Any = None
         self.evidence: dict[str, Tensor] = {}
         self._until = 0
+        self._between = False  # the constraint has been told of a step that hasn't been made yet
         for phase in self.plan.phases:  # what can't be done must fail now, not after the dense phase
             if phase.constraint is not None:
                 phase.constraint.check(module)
@@ -87,6 +93,7 @@ class Phases:
 
     def start_update(self, update: int | None = None) -> bool:
         """Be in the right phase for the next update, or for `update`. True if a phase begins with it."""
+        self.settle()
         if update is not None:
             self.update = update
         if self.update < self._until:
@@ -99,10 +106,22 @@ class Phases:
         self._until = self.plan.ends[index] if index + 1 < len(self.plan.phases) else 1 << 62
         return begins
 
+    def before_step(self, optimizer: Optimizer) -> None:
+        """Let the constraint see the gradients of the update that `optimizer` is about to make, and change them."""
+        if hasattr(self.held, "before_step_"):
+            self.held.before_step_(optimizer)
+            self._between = True
+
     def project_(self) -> None:
         """Restore the constraint now, for weights that something else than an optimizer has changed (averaging)."""
+        self._between = False
         if self.held is not None:
             self.held.project_()
+
+    def settle(self) -> None:
+        """Restore the constraint if it was told of a step that was not made: a gradient scaler skips some."""
+        if self._between:
+            self.project_()
 
     def close(self) -> None:
         """Take the hooks off the optimizers."""
@@ -138,6 +157,8 @@ class Phases:
                 optimizer.state.clear()
         if phase.constraint is not None:
             self.held = phase.constraint.enter(self.module, evidence=self.evidence, seed=self.seed)
+            if hasattr(self.held, "begin_"):
+                self.held.begin_(self.plan.spans[index][1] - self.plan.spans[index][0])
         self.evidence = {}
         self.index = index
 
@@ -157,10 +178,11 @@ class Phases:
                 _set_rates_(groups, [rate * lr for lr in own])
             else:
                 _set_rates_(groups, [rate * group.get("lr_scale", 1.0) for group in groups])
+            if not self.closures:
+                self.before_step(optimizer)
 
         def after(*_: object) -> None:
-            if self.held is not None:
-                self.held.project_()
+            self.project_()
             if own:
                 _set_rates_(optimizer.param_groups, own)
                 own.clear()

@@ -35,7 +35,7 @@ from dsd.schedules import (
 
 __all__ = [
     "Constant", "Cosine", "Drops", "Exponential", "Inv", "Moment", "MultiStep", "Phase", "Plan", "Polynomial", "Scaled",
-    "Schedule", "Step", "Times", "Warmup", "flat", "repeated",
+    "Schedule", "Step", "Times", "Warmup", "flat", "iterated", "repeated",
 ]  # fmt: skip
 
 
@@ -150,4 +150,22 @@ def repeated(phases: Sequence[Phase], times: int, *, decay: float = 1.0, thin: f
         )
         for k in range(times)
         for phase in phases
+    )
+
+
+def iterated(phase: Phase, rounds: int) -> tuple[Phase, ...]:
+    """A sparse phase in `rounds` equal parts, each pruned further: density ** (k / rounds) in round k (iterative pruning).
+
+    Han et al., NIPS 2015, section 3.4; the last round has the phase's own sparsity, and all together its length.
+    """
+    if rounds < 1:
+        raise ValueError(f"rounds must be at least 1, found {rounds}")
+    return tuple(
+        replace(
+            phase,
+            name=f"{phase.name}{k}",
+            epochs=phase.epochs / rounds,
+            constraint=replace(phase.constraint, part=phase.constraint.part * k / rounds),
+        )
+        for k in range(1, rounds + 1)
     )

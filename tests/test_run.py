@@ -237,3 +237,24 @@ def test_a_missing_launcher_says_what_to_install(tmp_path):
     )  # fmt: skip
     assert done.returncode == 2
     assert "pip install 'dsd[joblib]'" in done.stdout + done.stderr
+
+
+def test_a_scan_of_a_trained_network_makes_an_allocation_that_the_next_run_uses(finished, tmp_path):
+    folder, _ = finished
+    words = [*QUICK, f"runs={folder.parent}", "pruning.spare_first_conv=false"]
+    code, said = call(*words, "scan=true", "init_from=" + folder.name, "sensitivity.sparsities=[0.5,0.99]")
+    assert code == 0, said
+    (found,) = folder.parent.glob("scan-*")
+    record = json.loads((found / "sensitivity.json").read_text())
+    assert set(record["curves"]) == {"fc1.weight", "fc2.weight", "fc3.weight"}
+    assert record["curves"]["fc2.weight"][1] > record["dense"]
+    assert (found / "sensitivity.svg").read_text().count("fc2.weight") == 1
+    code, said = call("-cd", str(found), *words, "allocation=sensitivity", "method=prune", "--cfg", "job", "--resolve")
+    assert code == 0, said
+    assert f"fc1.weight: {record['table']['fc1.weight']}" in said
+
+
+def test_a_scan_needs_a_trained_network(tmp_path):
+    code, said = call(*QUICK, f"runs={tmp_path}", "scan=true")
+    assert code == 1
+    assert "init_from=RUN_ID" in said

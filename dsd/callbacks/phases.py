@@ -4,6 +4,7 @@ When Lightning's hooks run, for the update that takes `trainer.global_step` from
 
     on_train_batch_start   phases.start_update(u): leave and enter constraints, before any forward pass of the update
     optimizer.step         rate before, constraint after (hooks of the optimizer itself)
+    on_before_optimizer_step  in between, after backward: the constraint may change the gradients (before they are clipped)
     on_train_batch_end     a phase that ends here is validated, with its own final weights
     validation             sees the weights of the phase that has just ended: entering the next one waits for its update
 """
@@ -15,6 +16,7 @@ from typing import Any
 
 import pytorch_lightning as pl
 from pytorch_lightning.callbacks import Callback
+from torch.optim import Optimizer
 
 from dsd.callbacks.place import lay_out, network, updated
 from dsd.phases import Phases, dsd_phases
@@ -56,6 +58,7 @@ class PlanCallback(Callback):
             plan.updates_per_epoch,
             seed=self.seed,
             observe=self.observe,
+            closures=True,
         )
         if self._restored is not None:
             self.active.load_state_dict(self._restored)
@@ -69,10 +72,17 @@ class PlanCallback(Callback):
         self._validate_at(trainer, None)
         self.active.start_update(trainer.global_step)
 
+    def on_before_optimizer_step(
+        self, trainer: pl.Trainer, pl_module: pl.LightningModule, optimizer: Optimizer
+    ) -> None:
+        assert self.active is not None
+        self.active.before_step(optimizer)
+
     def on_train_batch_end(
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
         assert self.active is not None
+        self.active.settle()
         if trainer.global_step in self.plan.ends and updated(trainer, batch_idx):
             self._validate_at(trainer, batch_idx)
             if trainer.global_step >= self.plan.updates:

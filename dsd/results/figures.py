@@ -53,7 +53,7 @@ def points(findings: Findings) -> Figure | None:
     if not lines:
         return None
     study, metric = findings.study, findings.study.metrics[0]
-    with mpl.rc_context(_style(f"{study.name}-points")):
+    with mpl.rc_context(style(f"{study.name}-points")):
         canvas = Canvas(figsize=(8.2, 0.9 + 0.42 * len(lines)))
         axes = canvas.subplots()
         for index, line in enumerate(lines):
@@ -70,7 +70,7 @@ def points(findings: Findings) -> Figure | None:
         axes.invert_yaxis()
         axes.grid(axis="x")
         axes.set_xlabel(f"{metric.label}, {metric.unit} ({metric.better} is better)")
-        svg = _svg(canvas)
+        svg = to_svg(canvas)
     said = "; ".join(
         f"{line.row.label}: mean {line.summary.mean:.2f}, n {line.summary.n}" for line in lines if line.summary
     )
@@ -87,7 +87,7 @@ def forest(findings: Findings) -> Figure | None:
     if not rows:
         return None
     study, metric = findings.study, findings.study.metrics[0]
-    with mpl.rc_context(_style(f"{study.name}-forest")):
+    with mpl.rc_context(style(f"{study.name}-forest")):
         canvas = Canvas(figsize=(8.2, 1.0 + 0.5 * len(rows)))
         axes = canvas.subplots()
         axes.axvspan(-study.margin, study.margin, color=COLOURS[4], alpha=0.18, lw=0)
@@ -104,7 +104,7 @@ def forest(findings: Findings) -> Figure | None:
         axes.grid(axis="x")
         side = "to the left" if metric.better == "lower" else "to the right"
         axes.set_xlabel(f"effect on {metric.label}, {metric.unit}; better lies {side} of 0")
-        svg = _svg(canvas)
+        svg = to_svg(canvas)
     said = "; ".join(
         f"{j.claim.treated} minus {j.claim.control}{_at(j)}: {e.value:.3f} ({e.interval})" for j, e in rows
     )
@@ -125,7 +125,7 @@ def curves(findings: Findings, records: Sequence[Mapping[str, Any]]) -> Figure |
     before = _length(baseline[0]) if baseline else 0.0
     trained = _mean_curve(baseline, 0)[1][-1] if baseline else None
     ends: list[str] = []
-    with mpl.rc_context(_style(f"{study.name}-curves")):
+    with mpl.rc_context(style(f"{study.name}-curves")):
         canvas = Canvas(figsize=(8.2, 4.0))
         axes = canvas.subplots()
         model = next((r for r in own if r["arm"] == study.figure_arm), own[0])
@@ -164,7 +164,7 @@ def curves(findings: Findings, records: Sequence[Mapping[str, Any]]) -> Figure |
         )
         axes.grid(axis="y")
         axes.legend(fontsize=8, ncols=2, loc="upper center", bbox_to_anchor=(0.5, -0.14))
-        svg = _svg(canvas)
+        svg = to_svg(canvas)
     title = f"Learning curves from epoch {first:g} on: mean over the seeds; the shaded phases are {study.figure_arm}'s; higher curves are cut off"
     return Figure("curves", title, svg, f"Validation error over the epochs. {'; '.join(ends)}.")
 
@@ -174,7 +174,7 @@ def weights(name: str, moments: Sequence[Mapping[str, Any]], layer: str) -> Figu
     if not moments:
         return None
     limit, highest = 4 * max(moment["std"] for moment in moments), 0.0
-    with mpl.rc_context(_style(f"{name}-weights")):
+    with mpl.rc_context(style(f"{name}-weights")):
         canvas = Canvas(figsize=(8.2, 2.3))
         panels = canvas.subplots(1, len(moments), sharey=True, sharex=True, squeeze=False)[0]
         for axes, moment in zip(panels, moments, strict=True):
@@ -185,7 +185,7 @@ def weights(name: str, moments: Sequence[Mapping[str, Any]], layer: str) -> Figu
             axes.set_title(moment["label"], fontsize=9)
             axes.set_xlabel(f"{100 * moment['zeros'] / total:.0f} % are 0", fontsize=9)
             axes.set(xlim=(-limit, limit), ylim=(0, 1.6 * highest), yticks=[])
-        svg = _svg(canvas)
+        svg = to_svg(canvas)
     said = "; ".join(
         f"{m['label']}: {100 * m['zeros'] / (sum(m['counts']) + m['zeros']):.0f} % exactly 0, std {m['std']:.3g}"
         for m in moments
@@ -195,7 +195,7 @@ def weights(name: str, moments: Sequence[Mapping[str, Any]], layer: str) -> Figu
     )
 
 
-def _style(salt: str) -> Any:
+def style(salt: str) -> Any:
     """The look; `salt` makes ids inside the SVG that no other figure of the page has, the same every time."""
     return STYLE | {"svg.hashsalt": salt}
 
@@ -227,7 +227,7 @@ def _wrapped(text: str) -> str:
     return text if len(text) < 34 else re.sub(r" - ", " -\n", text, count=1)
 
 
-def _svg(canvas: Canvas) -> str:
+def to_svg(canvas: Canvas) -> str:
     out = io.StringIO()
     canvas.savefig(out, format="svg", bbox_inches="tight", metadata={"Date": None, "Creator": None})
     text = out.getvalue()

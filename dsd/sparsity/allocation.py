@@ -69,6 +69,25 @@ def per_layer(scores: Mapping[str, Tensor], sparsity: float, *, table: Mapping[s
     return densities
 
 
+def by_deviation(scores: Mapping[str, Tensor], sparsity: float, *, quality: Mapping[str, float]) -> dict[str, float]:
+    """Threshold = quality x the layer's standard deviation (Han et al., NIPS 2015, section 4), by name pattern.
+
+    With sparsity = 0 the qualities are taken as they are; otherwise all are multiplied by the one factor that gives this
+    sparsity in all. For |W|; the deviation is the root mean square, as the mean of a layer's weights is close to 0.
+    Raises ValueError if a layer has no quality, or a pattern matches no layer.
+    """
+    relative: dict[str, Tensor] = {}
+    for pattern, value in quality.items():
+        for name in matching(scores, [pattern]):
+            score = scores[name].detach().float()
+            relative[name] = score / (score.square().mean().sqrt().clamp_min(1e-30) * value)
+    if lacking := [name for name in scores if name not in relative]:
+        raise ValueError(f"no quality is given for {lacking[:5]}; write one for each layer, or a pattern such as '*'")
+    if sparsity == 0:
+        return {name: float((ratio > 1).float().mean()) for name, ratio in relative.items()}
+    return across_layers({name: relative[name] for name in scores}, sparsity)
+
+
 def erk(scores: Mapping[str, Tensor], sparsity: float) -> dict[str, float]:
     """Erdos-Renyi-Kernel (Evci et al., 2020): density in proportion to sum(shape) / prod(shape), at most 1."""
     size = {name: score.numel() for name, score in scores.items()}

@@ -57,6 +57,20 @@ def block(score: Tensor, density: float, *, rows: int, columns: int) -> Tensor:
     return wide[:height, :width].reshape(score.shape)
 
 
+def balanced(score: Tensor, density: float, *, parts: int) -> Tensor:
+    """Each weight by itself, with the same density in each of `parts` processing elements: row i is element i mod parts's.
+
+    Load-balance-aware pruning (Han et al., ESE, FPGA 2017). Raises ValueError if there are fewer rows than parts.
+    """
+    matrix = score.flatten(1) if score.dim() > 1 else score[:, None]
+    if not 1 <= parts <= len(matrix):
+        raise ValueError(f"{len(matrix)} rows can't be dealt out to {parts} processing elements")
+    keep = torch.empty(matrix.shape, dtype=torch.bool, device=score.device)
+    for part in range(parts):
+        keep[part::parts] = keep_top(matrix[part::parts].contiguous(), density)
+    return keep.reshape(score.shape)
+
+
 def n_of_m(score: Tensor, density: float, *, n: int, m: int) -> Tensor:
     """The best `n` of every `m` neighbouring inputs (2:4 is what sparse tensor cores run).
 

@@ -1,9 +1,13 @@
-"""The constraint of a sparse phase: a mask chosen when the phase begins, held after every update, lifted at its end."""
+"""The constraint of a sparse phase: a mask chosen when the phase begins, held after every update, lifted at its end.
+
+Retraining a pruned network (Han et al., NIPS 2015) is the same with options: L1, dropout that shrinks with the layer,
+layers that rest, and a sparsity reached in several phases (`part`).
+"""
 
 from __future__ import annotations
 
 import zlib
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -16,7 +20,8 @@ from dsd.sparsity.allocation import Allocation, uniform
 from dsd.sparsity.criteria import Criterion, magnitude
 from dsd.sparsity.granularity import Granularity, element
 from dsd.sparsity.mask import Mask
-from dsd.sparsity.select import prunable
+from dsd.sparsity.retraining import Retraining
+from dsd.sparsity.select import matching, plain, prunable
 
 FIRST_MOMENTS = ("momentum_buffer", "exp_avg", "mu", "ax")
 
@@ -25,7 +30,11 @@ FIRST_MOMENTS = ("momentum_buffer", "exp_avg", "mu", "ax")
 class Sparse:
     """Prune to `sparsity` (removed fraction, 0 <= sparsity < 1) and hold it (Han et al., ICLR 2017, Algorithm 1).
 
-    `hold=False` prunes once and lets the weights grow back at once: the prune-and-restore control.
+    `hold=False` prunes once and lets the weights grow back at once: the prune-and-restore control. `part` stops on the
+    way: each layer gets density ** part, so part = 1/3, 2/3, 1 are three rounds of iterative pruning. `l1` is added to
+    the gradient times the weight's sign; `frozen` are patterns of parameters that rest in this phase (all FC while CONV
+    is retrained, section 3.3); `rescale_dropout` multiplies each dropout rate by sqrt(kept share of the layer behind it)
+    (section 3.2, equation 2).
     """
 
     sparsity: float
@@ -36,8 +45,16 @@ class Sparse:
     exclude: Sequence[str] = ()
     spare_first_conv: bool = True
     hold: bool = True
+    part: float = 1.0
+    l1: float = 0.0
+    frozen: Sequence[str] = ()
+    rescale_dropout: bool = False
 
     def __post_init__(self) -> None:
+        if not 0 < self.part <= 1:
+            raise ValueError(f"part is the share of the way to the sparsity, 0 < part <= 1; found {self.part}")
+        if self.l1 < 0:
+            raise ValueError(f"l1 must not be negative, found {self.l1}")
         if not 0 <= self.sparsity < 1:
             raise ValueError(f"sparsity is the removed fraction, 0 <= sparsity < 1; found {self.sparsity}")
 
@@ -48,6 +65,7 @@ class Sparse:
     def check(self, module: nn.Module) -> None:
         """Raises ValueError if no weight is selected, or pieces, sparsity and allocation don't fit these weights."""
         weights = self.weights(module)
+        matching({plain(name): p for name, p in module.named_parameters()}, self.frozen)
         replace(self, criterion=magnitude).choose(weights, evidence={}, seed=0)
 
     def gather(self, weight: Tensor, gradient: Tensor) -> Tensor | None:
@@ -60,24 +78,38 @@ class Sparse:
         return hasattr(self.criterion, "gather")
 
     @torch.no_grad()
-    def choose(self, weights: Mapping[str, Tensor], *, evidence: Mapping[str, Tensor], seed: int) -> Mask:
-        """The mask for these weights: scored, allocated, cut. Raises ValueError naming a tensor with NaN or infinity."""
+    def choose(
+        self,
+        weights: Mapping[str, Tensor],
+        *,
+        evidence: Mapping[str, Tensor],
+        seed: int,
+        thin: Callable[[float], float] | None = None,
+    ) -> Mask:
+        """The mask for these weights: scored, allocated, cut. Raises ValueError naming a tensor with NaN or infinity.
+
+        `thin` makes a layer's present density of its final one; without it, density ** part.
+        """
+        thin = thin or (lambda density: density**self.part)
         if (
             getattr(self.allocation, "func", self.allocation) is uniform
         ):  # one layer's score at a time, so memory stays at the largest layer's
             return Mask(
-                {n: self._cut(n, self._score(n, w, evidence, seed), 1 - self.sparsity) for n, w in weights.items()}
+                {
+                    n: self._cut(n, self._score(n, w, evidence, seed), thin(1 - self.sparsity))
+                    for n, w in weights.items()
+                }
             )
         scores = {name: self._score(name, w, evidence, seed) for name, w in weights.items()}
         densities = self.allocation(scores, self.sparsity)
-        return Mask({name: self._cut(name, score, densities[name]) for name, score in scores.items()})
+        return Mask({name: self._cut(name, score, thin(densities[name])) for name, score in scores.items()})
 
     def enter(self, module: nn.Module, *, evidence: Mapping[str, Tensor], seed: int) -> Held:
         """Choose the mask from the weights as they are and set the others to 0. All ranks use rank 0's mask."""
         weights = self.weights(module)
-        held = Held(weights, _of_rank_zero(self.choose(weights, evidence=evidence, seed=seed)))
+        held = Held(weights, of_rank_zero(self.choose(weights, evidence=evidence, seed=seed)))
         held.project_()
-        return held if self.hold else Held(weights, Mask({}))
+        return self._hold(module, weights, held.mask if self.hold else Mask({}))
 
     def resume(self, module: nn.Module, state: Mapping[str, Any]) -> Held:
         """Hold the mask that a checkpoint brought back."""
@@ -88,7 +120,14 @@ class Sparse:
                 f"the checkpoint's mask covers {len(mask)} tensors, this model's sparse phase {len(weights)}; they "
                 f"differ in {sorted(set(mask) ^ set(weights))[:5]}: resume with the configuration it was made with"
             )
-        return Held(weights, mask)
+        return self._hold(module, weights, mask)
+
+    def _hold(self, module: nn.Module, weights: Mapping[str, Parameter], mask: Mask) -> Held:
+        names = {plain(name): p for name, p in module.named_parameters()}
+        resting = [names[name] for name in matching(names, self.frozen)]
+        if not (self.l1 or resting or self.rescale_dropout):
+            return Held(weights, mask)
+        return Retrained(weights, mask, Retraining.of(module, weights, mask, self.l1, resting, self.rescale_dropout))
 
     def _score(self, name: str, weight: Tensor, evidence: Mapping[str, Tensor], seed: int) -> Tensor:
         generator = torch.Generator().manual_seed((zlib.crc32(name.encode()) << 20) ^ seed)
@@ -134,7 +173,23 @@ class Held:
         return {"mask": self.mask.pack()}
 
 
-def _of_rank_zero(mask: Mask) -> Mask:
+class Retrained(Held):
+    """A mask in force, with what else the phase changes while it lasts."""
+
+    def __init__(self, weights: Mapping[str, Parameter], mask: Mask, retraining: Retraining) -> None:
+        super().__init__(weights, mask)
+        self.retraining = retraining
+
+    def before_step_(self, optimizer: Optimizer) -> None:
+        self.retraining.change_gradients_()
+
+    def leave_(self, optimizers: Iterable[Optimizer]) -> None:
+        super().leave_(optimizers)
+        self.retraining.undo_()
+
+
+def of_rank_zero(mask: Mask) -> Mask:
+    """The mask that rank 0 chose, on every rank."""
     if not (torch.distributed.is_available() and torch.distributed.is_initialized()):
         return mask
     keep = {}

@@ -1,0 +1,28 @@
+"""Curves over sparsity: what a scan of the layers found."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Mapping, Sequence
+
+import matplotlib as mpl
+from matplotlib.figure import Figure as Canvas
+
+from dsd.results.figures import COLOURS, FAINT, Figure, style, to_svg
+
+
+def sensitivity(sparsities: Sequence[float], curves: Mapping[str, Sequence[float]], dense: float) -> Figure:
+    """Error of the network with one layer pruned, a curve a layer (Han et al., NIPS 2015, Figure 6)."""
+    with mpl.rc_context(style("sensitivity")):
+        canvas = Canvas(figsize=(8.2, 4.2))
+        axes = canvas.subplots()
+        for (layer, errors), colour in zip(curves.items(), itertools.cycle(COLOURS)):
+            axes.plot([100 * s for s in sparsities], errors, "o-", ms=4, color=colour, label=layer)
+        axes.axhline(dense, color=FAINT, lw=1)
+        axes.set(xlabel="sparsity of that layer alone, %", ylabel="validation error, % (lower is better)")
+        axes.set_yscale("symlog", linthresh=10)
+        axes.yaxis.set_major_formatter("{x:g}")
+        axes.legend(loc="upper left")
+        svg = to_svg(canvas)
+    said = "; ".join(f"{layer} {min(e):.2f} to {max(e):.2f} %" for layer, e in curves.items())
+    return Figure("sensitivity", "Sensitivity of each layer to pruning", svg, f"Dense {dense:.2f} %. {said}.")

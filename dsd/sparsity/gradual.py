@@ -1,0 +1,114 @@
+"""Masks that change within a phase: gradual pruning, and dynamic network surgery, where weights may come back."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn import Parameter
+from torch.optim import Optimizer
+
+from dsd.sparsity.mask import Mask
+from dsd.sparsity.sparse import Held, Sparse, of_rank_zero
+
+
+@dataclass(frozen=True, kw_only=True)
+class Gradual(Sparse):
+    """Sparsity grows from `start` of its final value to all of it over the first `ramp` of the phase, by a cubic law.
+
+    s(t) = sparsity x (1 - (1 - start) (1 - t)^3) (Zhu and Gupta, "To prune, or not to prune", 2017), the mask chosen anew
+    every `every` updates. With `regrow`, pruned weights keep learning out of sight and come back when they are large
+    again (Guo et al., "Dynamic network surgery", NIPS 2016, here with exact counts in place of their two thresholds).
+    After the ramp the mask is fixed.
+    """
+
+    every: int
+    ramp: float
+    start: float = 0.0
+    regrow: bool = False
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.every < 1 or not 0 < self.ramp <= 1 or not 0 <= self.start <= 1:
+            raise ValueError(
+                f"need every >= 1, 0 < ramp <= 1, 0 <= start <= 1; found {self.every}, {self.ramp}, {self.start}"
+            )
+        if self.needs_gradients or not self.hold or self.part != 1 or self.l1 or self.frozen or self.rescale_dropout:
+            raise ValueError(
+                "gradual pruning goes with criteria that need no gradients and with no option of retraining"
+            )
+
+    def thinned(self, done: float, density: float) -> float:
+        """A layer's density when `done` of the ramp (0..1) is behind it, if its final one is `density`."""
+        return 1 - (1 - density) * (1 - (1 - self.start) * (1 - min(1.0, done)) ** 3)
+
+    def choose_at(self, weights: Mapping[str, Tensor], done: float, seed: int) -> Mask:
+        """The mask at that point of the ramp; the same on all ranks."""
+        return of_rank_zero(self.choose(weights, evidence={}, seed=seed, thin=lambda d: self.thinned(done, d)))
+
+    def enter(self, module: nn.Module, *, evidence: Mapping[str, Tensor], seed: int) -> Moving:
+        weights = self.weights(module)
+        held = Moving(self, weights, self.choose_at(weights, 0.0, seed), seed)
+        held.project_()
+        return held
+
+    def resume(self, module: nn.Module, state: Mapping[str, Any]) -> Moving:
+        mask = super().resume(module, state).mask
+        held = Moving(self, self.weights(module), mask, state["seed"])
+        held.begin_(state["updates"])
+        held.steps = state["steps"]
+        if self.regrow:
+            for mine, saved in zip(held.latent, state["latent"], strict=True):
+                mine.copy_(saved)
+        return held
+
+
+class Moving(Held):
+    """A mask in force that is chosen anew from time to time."""
+
+    def __init__(self, constraint: Gradual, weights: Mapping[str, Parameter], mask: Mask, seed: int) -> None:
+        super().__init__(weights, mask)
+        self.constraint, self.seed = constraint, seed
+        self.steps = self.updates = 0
+        self.latent = [w.detach().clone() for w in self._weights] if constraint.regrow else []
+        self._names = list(mask)
+        self._stepping: Optimizer | None = None
+        self._pending = False
+
+    def begin_(self, updates: int) -> None:
+        """Know the phase's length in updates."""
+        self.updates = updates
+
+    @torch.no_grad()
+    def before_step_(self, optimizer: Optimizer) -> None:
+        """Count the update; the update is made on the latent weights, with the gradients that the pruned network gave."""
+        self._stepping = self._stepping or optimizer
+        if optimizer is self._stepping:
+            self.steps += 1
+            self._pending = True
+            for weight, latent in zip(self._weights, self.latent, strict=False):
+                weight.copy_(latent)
+
+    @torch.no_grad()
+    def project_(self) -> None:
+        if self._pending:
+            self._pending = False
+            for weight, latent in zip(self._weights, self.latent, strict=False):
+                latent.copy_(weight)
+            last = max(1, round(self.constraint.ramp * self.updates))
+            if (self.steps % self.constraint.every == 0 and self.steps < last) or self.steps == last:
+                self._choose(self.steps / last)
+        super().project_()
+
+    def _choose(self, done: float) -> None:
+        weights = dict(zip(self._names, self._weights, strict=True))
+        self.mask = self.constraint.choose_at(weights, done, self.seed)
+        for factor, keep in zip(self._factors, self.mask.values(), strict=True):
+            factor.copy_(keep)
+
+    def state_dict(self) -> dict[str, Any]:
+        moving = {"steps": self.steps, "updates": self.updates, "seed": self.seed, "latent": self.latent}
+        return super().state_dict() | moving

@@ -193,6 +193,8 @@ def train(cfg: DictConfig, folder: RunFolder, weights: Any, logger: Any) -> dict
     if trainer.is_global_zero:
         save_weights(net, folder.final)
         atomic_write(folder.path / "distributions.json", distributions.as_json())
+        if cfg.method.get("archive"):
+            pack(cfg, net, folder)
     log_artifact(logger, folder.final, f"{cfg.name}-{folder.run_id}")
     trainer.test(task, datamodule=data, verbose=False)
     test = {name: float(value) for name, value in trainer.callback_metrics.items() if name.startswith("test/")}
@@ -264,12 +266,27 @@ def scan(cfg: DictConfig) -> None:
     log.info("dense %.2f %%; picture and curves in %s; use it: -cd %s allocation=sensitivity", dense, folder, folder)
 
 
+def pack(cfg: DictConfig, net: Any, folder: RunFolder) -> None:
+    """Write the final weights as an archive, `model.dsd`, that says which network it is."""
+    from dsd.compression import compress
+
+    model = json.dumps(OmegaConf.to_container(cfg.model, resolve=True))
+    archive = compress(net.state_dict(), meta={"model": model, "experiment": cfg.name, "run": folder.run_id})
+    archive.save(folder.path / "model.dsd")
+
+
 def show(folder: RunFolder) -> None:
     """Print what a finished run reached."""
     result = folder.read_result()
     get_console().print(phase_table(result))
     for sentence in sentences(result):
         log.info(sentence)
+    if (path := folder.path / "model.dsd").exists():
+        from dsd.compression import read_ledger
+
+        ledger = read_ledger(path)
+        get_console().print(ledger.table((result["published"] or {}).get("ledger")))
+        log.info("archive: %s bytes, %.1fx less than float32; %s", f"{ledger.size:,}", ledger.ratio, path)
     log.info("%.0f s, %.0f images/s; result: %s", result["seconds"], result["images_per_second"], folder.result)
 
 

@@ -1,7 +1,9 @@
-"""What the surviving weights may be: shared values (codebooks), found by k-means and trained with their sum of gradients."""
+"""What the weights may be: shared values (codebooks), three values (ternary), or of low rank for comparison."""
 
 from dsd.quantization.codebook import Codebook
 from dsd.quantization.kmeans import assign, kmeans
+from dsd.quantization.lowrank import LowRank
 from dsd.quantization.shared import Shared
+from dsd.quantization.ternary import Ternary
 
-__all__ = ["Codebook", "Shared", "assign", "kmeans"]
+__all__ = ["Codebook", "LowRank", "Shared", "Ternary", "assign", "kmeans"]

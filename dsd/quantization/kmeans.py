@@ -21,6 +21,12 @@ def linear(ordered: Floats, k: int, rng: np.random.Generator) -> Floats:
     return np.linspace(ordered[0], ordered[-1], k)
 
 
+def symmetric(ordered: Floats, k: int, rng: np.random.Generator) -> Floats:
+    """`k` values equally spaced from -max|w| to max|w|; with no iterations, symmetric uniform quantization."""
+    top = max(abs(ordered[0]), abs(ordered[-1]))
+    return np.linspace(-top, top, k)
+
+
 def density(ordered: Floats, k: int, rng: np.random.Generator) -> Floats:
     """`k` centroids equally spaced in the cumulative distribution."""
     return ordered[((np.arange(k) + 0.5) / k * len(ordered)).astype(np.int64)]
@@ -49,7 +55,8 @@ def kmeans(
     """At most `k` ascending centroids of `values_N` (any shape), float32, none of them without members.
 
     With no more than `k` distinct values, these are the centroids. An empty cluster takes over the upper half of the one
-    with the largest squared error. Raises ValueError for k < 1, NaN or infinity.
+    with the largest squared error. With `iterations=0` they are the initial ones, members or not (linear: affine uniform
+    quantization). Raises ValueError for k < 1, NaN or infinity.
     """
     if k < 1:
         raise ValueError(f"k-means needs at least one centroid, found k={k}")

@@ -1,0 +1,132 @@
+"""A model's tensors into one file and back, bit for bit (Deep Compression, sections 2 to 4). The model is the message.
+
+Nobody hands in masks or codebooks: pruned weights are zeros, shared weights take few values, and both are found in the
+tensors. `-0.0` is written as 0.0 (masks leave half of the pruned weights with that sign); everything else, all the rest of
+the state_dict included, comes back exactly. The format is in dsd/coding/archive.py.
+"""
+
+from __future__ import annotations
+
+import io
+import zlib
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from torch import Tensor
+
+from dsd.coding import archive, gaps
+from dsd.coding.archive import FORMS, TIED, Reader, Writer
+from dsd.coding.stream import Coder
+from dsd.ledger import Ledger, Row
+from dsd.packing import bytes_of, memory, write_record
+from dsd.unpacking import read_record
+
+
+@dataclass(frozen=True)
+class Archive:
+    """A compressed model: the file's bytes and the ledger of them."""
+
+    data: bytes
+    ledger: Ledger
+
+    def save(self, path: Path) -> None:
+        """Write the file; it appears whole or not at all."""
+        archive.write(Path(path), self.data)
+
+
+def compress(
+    state: Mapping[str, Tensor],
+    *,
+    coder: Coder = "best",
+    index_bits: int | None = None,
+    meta: Mapping[str, str] | None = None,
+) -> Archive:
+    """The tensors of `state` as an archive: per tensor the smallest form, or the one asked for.
+
+    `coder` is "huffman" or "fixed" as in the paper, "ans", or the smallest; `index_bits` 2..16 fixes the width of a gap (and
+    leaves bitmaps out), None takes the best for each tensor. `meta` are texts to carry along. Raises ValueError naming a
+    tensor with NaN or infinity or of a dtype that can't be stored.
+    """
+    if index_bits is not None and index_bits not in gaps.BITS:
+        raise ValueError(f"index_bits must be from {gaps.BITS.start} to {gaps.BITS.stop - 1}, found {index_bits}")
+    out, places = Writer(), []
+    out.bytes("header", archive.MAGIC + bytes([archive.VERSION]))
+    out.varint("header", len(meta or {}))
+    for key, text in (meta or {}).items():
+        out.text("header", key)
+        out.text("header", text)
+    out.varint("header", len(state))
+    seen: dict[tuple[Any, ...], int] = {}
+    for number, (name, tensor) in enumerate(state.items()):
+        place = len(out.data)
+        write_record(out, name, tensor, seen.get(memory(tensor)), coder, index_bits)
+        seen.setdefault(memory(tensor), number)
+        places.append(place)
+    data = archive.seal(out)
+    return Archive(data, read_ledger(data))
+
+
+def decompress(source: bytes | Path, *, limit: int = archive.LIMIT) -> dict[str, Tensor]:
+    """The tensors by name, bit for bit; those that shared memory share it again.
+
+    Raises ArchiveError (a ValueError) that says where if the file is damaged, hostile, of a newer version, or would unpack
+    to more than `limit` bytes.
+    """
+    return {name: tensor for name, tensor, _ in _records(source, limit)[1]}
+
+
+def read_ledger(source: bytes | Path, *, limit: int = archive.LIMIT) -> Ledger:
+    """Where the bytes of a file went, from the file alone. Raises ArchiveError as `decompress` does."""
+    reader, records = _records(source, limit)
+    around = dict(reader.kinds)
+    for _, _, row in records:
+        for kind, count in row.bytes.items():
+            around[kind if kind != "fillers" else "index"] -= count
+    return Ledger(tuple(row for _, _, row in records), {k: v for k, v in around.items() if v} | {"checksum": 4})
+
+
+def read_meta(source: bytes | Path) -> dict[str, str]:
+    """The texts that a file carries."""
+    return _meta(archive.opened(source))
+
+
+def sizes_beside(state: Mapping[str, Tensor]) -> dict[str, int]:
+    """Bytes of the same tensors in other ways: fp32, gzip and zstd of that, safetensors, and it through zstd."""
+    import zstandard
+    from safetensors.torch import save
+
+    plain = b"".join(bytes_of(t.float() if t.is_floating_point() else t) for t in state.values())
+    stored = save({name: t.detach().cpu().contiguous().clone() for name, t in state.items()})
+    best = zstandard.ZstdCompressor(level=19 if len(plain) < 1 << 24 else 3)
+    packed = io.BytesIO()
+    packed.write(zlib.compress(plain, 9 if len(plain) < 1 << 24 else 6))
+    return {
+        "fp32": len(plain), "gzip": len(packed.getvalue()) + 12, "zstd": len(best.compress(plain)),
+        "safetensors": len(stored), "safetensors + zstd": len(best.compress(stored)),
+    }  # fmt: skip
+
+
+def _meta(reader: Reader) -> dict[str, str]:
+    return {reader.text("header"): reader.text("header") for _ in range(reader.varint("header", reader.end))}
+
+
+def _records(source: bytes | Path, limit: int) -> tuple[Reader, list[tuple[str, Tensor, Row]]]:
+    reader = archive.opened(source)
+    _meta(reader)
+    records: list[tuple[str, Tensor, Row]] = []
+    names: set[str] = set()
+    left = limit
+    for number in range(reader.varint("header", reader.end)):
+        reader.where = f"tensor {number}"
+        record = read_record(reader, records, left)
+        if record[0] in names:
+            raise reader.error(f"a second tensor of the name {record[0]!r}")
+        names.add(record[0])
+        left -= record[1].numel() * record[1].element_size() if record[2].form != FORMS[TIED] else 0
+        records.append(record)
+    reader.where = "the end"
+    if reader.place != reader.end:
+        raise reader.error(f"{reader.end - reader.place:,} bytes too many")
+    return reader, records

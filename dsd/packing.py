@@ -1,0 +1,169 @@
+"""One tensor into its record: the smallest of the forms in dsd/coding/archive.py."""
+
+from __future__ import annotations
+
+import zlib
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor
+
+from dsd.coding import archive, bitmap, gaps, stream
+from dsd.coding.archive import DTYPES, HALF, RAW, SPARSE, TIED, Writer
+from dsd.coding.stream import Coder
+
+Array = npt.NDArray[Any]
+MOST_SHARED = 1 << 16  # distinct values of a codebook
+SMALLEST = 16  # entries; less is written as it is
+INTEGERS = {1: np.uint8, 2: np.uint16, 4: np.uint32, 8: np.uint64}
+SPARSE_DTYPES = ("float32", "float16", "bfloat16", "float64")
+
+
+def write_record(
+    out: Writer, name: str, tensor: Tensor, tied: int | None, coder: Coder, index_bits: int | None
+) -> None:
+    if not isinstance(tensor, Tensor):
+        raise ValueError(f"{name} is a {type(tensor).__name__}; an archive holds tensors")
+    dtype = str(tensor.dtype).removeprefix("torch.")
+    if dtype not in DTYPES or tensor.layout != torch.strided:
+        raise ValueError(f"{name}: {dtype} tensors of layout {tensor.layout} can't be stored; convert it first")
+    if (tensor.is_floating_point() or tensor.is_complex()) and not bool(torch.isfinite(tensor).all()):
+        raise ValueError(f"{name} has NaN or infinity: the network has diverged, there is nothing worth storing")
+    out.text("header", name)
+    out.byte("header", DTYPES.index(dtype))
+    out.varint("header", tensor.dim())
+    for length in tensor.shape:
+        out.varint("header", length)
+    if tied is not None:
+        out.byte("header", TIED)
+        out.varint("header", tied)
+        return
+    forms = [_plain(tensor, dtype)]
+    if dtype in SPARSE_DTYPES and tensor.numel() >= SMALLEST:
+        forms.append(_sparse(tensor, dtype, coder, index_bits, len(forms[0].data)))
+    best = min((form for form in forms if form is not None), key=lambda form: len(form.data))
+    out.data += best.data
+    for kind, count in best.kinds.items():
+        out.kinds[kind] = out.kinds.get(kind, 0) + count
+
+
+def _plain(tensor: Tensor, dtype: str) -> Any:
+    """The smallest of raw, half and deflate."""
+    raw, forms = bytes_of(tensor), []
+    for form, data in (
+        (RAW, raw),
+        (HALF, _as_half(tensor) if dtype == "float32" else None),
+        (archive.DEFLATE, zlib.compress(raw, 9)[2:-4] if len(raw) < 1 << 20 else None),
+    ):
+        if data is not None:
+            out = Writer()
+            out.byte("header", form)
+            if form == archive.DEFLATE:
+                out.varint("header", len(data))
+            out.bytes("other", data)
+            forms.append(out)
+    return min(forms, key=lambda out: len(out.data))
+
+
+def _sparse(tensor: Tensor, dtype: str, coder: Coder, index_bits: int | None, most: int) -> Writer | None:
+    """Positions, codebook and indices; None if it can't get below `most` bytes."""
+    flat = _integers(tensor)
+    position = np.flatnonzero(flat)
+    values = flat[position]
+    shared = _distinct(values)
+    out = Writer()
+    out.byte("header", SPARSE)
+    _write_positions(out, position, matrix(tensor.shape), coder, index_bits)
+    if len(out.data) >= most:
+        return None
+    if shared is None:
+        out.varint("header", 0)
+        _write_values(out, "other", values, dtype)
+    else:
+        out.varint("header", len(shared))
+        if len(shared):
+            _write_values(out, "codebook", shared, dtype)
+            stream.write(out, "values", np.searchsorted(shared, values).astype(np.int32), len(shared), coder)
+    return out
+
+
+def _write_positions(
+    out: Writer, position: Array, matrix: tuple[int, int], coder: Coder, index_bits: int | None
+) -> None:
+    rows, columns = matrix
+    best: tuple[float, int, int, Array] | None = None
+    for layout in (0, 1) if min(matrix) > 1 and len(position) < 1 << 20 else (0,):
+        placed = np.sort(position % columns * rows + position // columns) if layout else position
+        gap = gaps.gaps_of(placed)
+        counts = np.bincount(gap) if len(gap) else np.zeros(1, np.int64)
+        for bits in gaps.BITS if index_bits is None else (index_bits,):
+            cost = min(stream.sizes(gaps.symbol_counts(counts, bits), coder).values())
+            if best is None or cost < best[0]:
+                best = (cost, layout, bits, gap)
+    assert best is not None
+    if index_bits is None and coder == "best" and 0 < rows * columns <= bitmap.LARGEST and len(position):
+        keep = np.zeros(rows * columns, bool)
+        keep[position] = True
+        maps = [bitmap.encode(keep.reshape(rows, columns)), bitmap.encode(keep.reshape(rows, columns).T)]
+        layout = int(len(maps[1]) < len(maps[0]))
+        if len(maps[layout]) < best[0]:
+            out.byte("header", layout + 2)
+            out.varint("header", len(maps[layout]))
+            out.bytes("index", maps[layout])
+            return
+    out.byte("header", best[1])
+    out.byte("header", best[2])
+    stream.write(out, "index", gaps.to_symbols(best[3], best[2]), 1 << best[2], coder)
+
+
+def _write_values(out: Writer, kind: str, values: Array, dtype: str) -> None:
+    half = _as_half(torch.from_numpy(values.view(np.float32))) if dtype == "float32" else None
+    out.byte("header", int(half is not None))
+    out.bytes(kind, half if half is not None else values.tobytes())
+
+
+def _distinct(values: Array) -> Array | None:
+    """The different values, ascending by their bits; None if there are too many for a codebook to pay."""
+    few = np.unique(values[: 4 * MOST_SHARED])
+    if len(few) <= MOST_SHARED and len(values) > 4 * MOST_SHARED:
+        found = np.minimum(np.searchsorted(few, values), len(few) - 1)
+        if not np.array_equal(few[found], values):
+            few = np.unique(values)
+    return few if len(few) <= min(MOST_SHARED, max(1, len(values) // 2)) else None
+
+
+def matrix(shape: Any) -> tuple[int, int]:
+    """The tensor as a matrix: its first dimension by all the others."""
+    n = int(np.prod(shape, dtype=np.int64))
+    return (int(shape[0]), n // int(shape[0])) if len(shape) > 1 and n else (1, n)
+
+
+def _integers(tensor: Tensor) -> Array:
+    """The entries' bits, row-major; -0.0 as 0."""
+    plain = (tensor.detach().cpu() + 0.0).contiguous().reshape(-1)
+    size = plain.element_size()
+    signed = {2: torch.int16, 4: torch.int32, 8: torch.int64}[size]
+    return plain.view(signed).numpy().view(INTEGERS[size])
+
+
+def bytes_of(tensor: Tensor) -> bytes:
+    """The entries as little-endian bytes, row-major; -0.0 as 0."""
+    plain = tensor.detach().cpu().contiguous().reshape(-1)
+    plain = plain + 0.0 if plain.is_floating_point() else plain
+    return plain.view(torch.uint8).numpy().tobytes() if plain.numel() else b""
+
+
+def _as_half(tensor: Tensor) -> bytes | None:
+    """float16 bytes if these hold every value exactly."""
+    plain = tensor.detach().cpu().contiguous().reshape(-1) + 0.0
+    half = plain.half()
+    return half.view(torch.uint8).numpy().tobytes() if plain.numel() and torch.equal(half.float(), plain) else None
+
+
+def memory(tensor: Tensor) -> tuple[Any, ...]:
+    """Equal for two tensors that are one in memory; empty ones are never the same."""
+    if not isinstance(tensor, Tensor) or tensor.layout != torch.strided or tensor.numel() == 0:
+        return (id(tensor),)
+    return (tensor.device, tensor.data_ptr(), tensor.dtype, tuple(tensor.shape), tensor.stride())

@@ -1,0 +1,146 @@
+"""Trained ternary quantization (Zhu et al., ICLR 2017): each weight is +Wp, 0 or -Wn, both learned, one pair a layer.
+
+As published and in the official ternarynet code: delta = threshold x max|w| of the latent full-precision weights w; +Wp
+where w > delta, -Wn where w < -delta. Gradients: of Wp the sum of g over the positive, of Wn minus the sum over the
+negative ones; the latent weights get g x Wp, g and g x Wn. Where paper and code differ is the caller's choice: the code
+puts L2 on Wp and Wn (`decay_scales`), ternarises the last layer of the CIFAR network (which layers is `select`'s), and has
+a second way to find delta, a constant sparsity.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn import Parameter
+from torch.optim import Optimizer
+
+
+@dataclass(frozen=True)
+class Ternary:
+    """Ternary weights in the layers that `select` names; the optimizer's updates are made on latent weights.
+
+    `threshold` is t in delta = t max|w| (0.05 as published); with `sparsity` delta is what prunes that share instead.
+    """
+
+    select: Callable[[nn.Module], dict[str, Parameter]]
+    threshold: float = 0.05
+    sparsity: float | None = None
+    initial: float = 1.0
+    decay_scales: bool = False
+
+    def __post_init__(self) -> None:
+        if not 0 < self.threshold < 1:
+            raise ValueError(f"threshold is a share of the largest weight, 0 < threshold < 1; found {self.threshold}")
+        if self.sparsity is not None and not 0 <= self.sparsity < 1:
+            raise ValueError(f"sparsity is the removed fraction, 0 <= sparsity < 1; found {self.sparsity}")
+        if self.initial <= 0:
+            raise ValueError(f"the scales start from a positive number, found {self.initial}")
+
+    def weights(self, module: nn.Module) -> dict[str, Parameter]:
+        """The parameters that this constraint is about."""
+        return self.select(module)
+
+    def check(self, module: nn.Module) -> None:
+        """Raises ValueError if no weight is selected."""
+        self.weights(module)
+
+    def enter(self, module: nn.Module, *, evidence: Mapping[str, Tensor], seed: int) -> Held:
+        """Ternary from now on, the weights as they are becoming the latent ones."""
+        return Held(self, self.weights(module))
+
+    def resume(self, module: nn.Module, state: Mapping[str, Any]) -> Held:
+        """Go on with the latent weights and scales of a checkpoint."""
+        held = Held(self, self.weights(module))
+        if set(held.latent) != set(state["latent"]):
+            raise ValueError(
+                "the checkpoint's ternary layers are others: resume with the configuration it was made with"
+            )
+        with torch.no_grad():
+            for name in held.latent:
+                held.latent[name].copy_(state["latent"][name])
+                held.scales[name].copy_(state["scales"][name])
+        held.saved = state["optimizer"]
+        held.write_()
+        return held
+
+    def delta(self, latent: Tensor) -> Tensor:
+        """The threshold of a layer, a scalar tensor."""
+        size = latent.abs()
+        if self.sparsity is None:
+            return self.threshold * size.max()
+        k = round(self.sparsity * size.numel())
+        return size.reshape(-1).kthvalue(k).values if k else size.new_tensor(-1.0)
+
+
+class Held:
+    """Ternary weights in force: the module has them outside of the optimizer's step, the latent ones during it."""
+
+    def __init__(self, constraint: Ternary, weights: Mapping[str, Parameter]) -> None:
+        self.constraint = constraint
+        self.weights = dict(weights)
+        self.latent = {n: w.detach().clone() for n, w in weights.items()}
+        self.scales = {n: Parameter(torch.full((2,), constraint.initial, device=w.device)) for n, w in weights.items()}
+        self.saved: dict[str, Any] | None = None
+        self._sibling: Optimizer | None = None
+        self._pending = False
+        self._sides: dict[str, tuple[Tensor, Tensor]] = {}
+        self.write_()
+
+    @torch.no_grad()
+    def before_step_(self, optimizer: Optimizer) -> None:
+        """Put the latent weights in, with their gradients; give the scales theirs and make their step."""
+        self._pending = True
+        sibling = self._optimizer_like(optimizer)
+        for name, weight in self.weights.items():
+            if weight.grad is None:
+                continue
+            up, down = self._sides[name]
+            g, scale = weight.grad, self.scales[name]
+            scale.grad = torch.stack([g[up].sum(), -g[down].sum()]).to(scale.dtype)
+            factor = torch.ones_like(g).masked_fill_(up, float(scale[0])).masked_fill_(down, float(scale[1]))
+            weight.grad = g * factor
+            weight.copy_(self.latent[name])
+        sibling.param_groups[0]["lr"] = optimizer.param_groups[0]["lr"]
+        sibling.step()
+
+    @torch.no_grad()
+    def project_(self) -> None:
+        """Take the latent weights out and put the ternary ones in."""
+        if self._pending:
+            self._pending = False
+            for name, weight in self.weights.items():
+                self.latent[name].copy_(weight)
+        self.write_()
+
+    @torch.no_grad()
+    def write_(self) -> None:
+        """The module's weights become +Wp, 0, -Wn."""
+        for name, weight in self.weights.items():
+            latent, delta = self.latent[name], self.constraint.delta(self.latent[name])
+            up, down = latent > delta, latent < -delta
+            self._sides[name] = up, down
+            positive, negative = self.scales[name].detach().to(weight.dtype)
+            weight.copy_(torch.where(up, positive, torch.where(down, -negative, torch.zeros_like(positive))))
+
+    def leave_(self, optimizers: Iterable[Optimizer]) -> None:
+        """Leave the ternary weights as they are."""
+
+    def state_dict(self) -> dict[str, Any]:
+        scales = {n: s.detach().clone() for n, s in self.scales.items()}
+        optimizer = self.saved if self._sibling is None else self._sibling.state_dict()
+        return {"latent": self.latent, "scales": scales, "optimizer": optimizer}
+
+    def _optimizer_like(self, optimizer: Optimizer) -> Optimizer:
+        if self._sibling is None:
+            group = {k: v for k, v in optimizer.param_groups[0].items() if k in optimizer.defaults}
+            if not self.constraint.decay_scales:
+                group["weight_decay"] = 0.0
+            kind: Any = type(optimizer)
+            self._sibling = kind(list(self.scales.values()), **group)
+            if self.saved is not None:
+                self._sibling.load_state_dict(self.saved)
+        return self._sibling

@@ -1,0 +1,150 @@
+"""One tensor out of its record, nothing believed before it is checked."""
+
+from __future__ import annotations
+
+import zlib
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from dsd.coding import archive, bitmap, gaps, stream
+from dsd.coding.archive import DTYPES, FORMS, HALF, RAW, SPARSE, TIED, WIDTH, Reader
+from dsd.coding.stream import entropy
+from dsd.ledger import Row
+from dsd.packing import INTEGERS, MOST_SHARED, SPARSE_DTYPES, Array, matrix
+
+
+def read_record(reader: Reader, before: list[tuple[str, Tensor, Row]], left: int) -> tuple[str, Tensor, Row]:
+    counted = dict(reader.kinds)
+    name = reader.text("header")
+    reader.where = f"tensor {name!r}"
+    number = reader.byte("header")
+    if number >= len(DTYPES):
+        raise reader.error(f"dtype {number} is unknown")
+    dtype, width = DTYPES[number], WIDTH[number]
+    shape = tuple(reader.varint("header", 1 << 40) for _ in range(reader.varint("header", 64)))
+    n = 1
+    for length in shape:
+        n *= length
+    form = reader.byte("header")
+    extra: dict[str, Any] = {}
+    if form == TIED:
+        target = reader.varint("header", len(before) - 1 if before else 0)
+        if not before or tuple(before[target][1].shape) != shape or before[target][1].dtype != getattr(torch, dtype):
+            raise reader.error("tied to a tensor that isn't there or is of another shape")
+        tensor = before[target][1]
+    else:
+        if n * width > left:
+            raise reader.error(f"{n * width:,} bytes when unpacked, and {left:,} are left of the limit")
+        tensor, extra = _read_values(reader, form, dtype, width, n, shape)
+        tensor = tensor.reshape(shape)
+    spent = {k: v - counted.get(k, 0) for k, v in reader.kinds.items() if v - counted.get(k, 0)}
+    if extra.get("escaped") and spent.get("index"):  # bytes of the escapes, by the information in them
+        spent["fillers"] = min(spent["index"], round(spent["index"] * extra.pop("escaped")))
+        spent["index"] -= spent["fillers"]
+    return name, tensor, _row(name, shape, dtype, FORMS[form], n, tensor, extra, spent)
+
+
+def _row(
+    name: str, shape: Any, dtype: str, form: str, n: int, tensor: Tensor, extra: dict[str, Any], spent: Any
+) -> Row:
+    kept = extra.get("kept", int(torch.count_nonzero(tensor)))
+    distinct, per = extra.get("distinct", 0), max(1, kept)
+    positions = spent.get("index", 0) + spent.get("fillers", 0)
+    own = spent.get("values", 0) + (spent.get("other", 0) if form == "sparse" else 0)
+    bits = float(max(1, (distinct - 1).bit_length())) if distinct else 8.0 * tensor.element_size()
+    return Row(
+        name, shape, dtype, form, n, kept, distinct, bits, 8 * own / per if form == "sparse" else bits,
+        extra.get("bits", 0), 8 * positions / per, extra.get("fillers", 0), extra.get("shannon", 0.0), spent,
+    )  # fmt: skip
+
+
+def _read_values(
+    reader: Reader, form: int, dtype: str, width: int, n: int, shape: Any
+) -> tuple[Tensor, dict[str, Any]]:
+    if form == RAW:
+        return _tensor(bytearray(reader.bytes("other", n * width)), dtype), {}
+    if form == HALF and dtype == "float32":
+        return _tensor(bytearray(reader.bytes("other", 2 * n)), "float16").float(), {}
+    if form == archive.DEFLATE:
+        packed = reader.bytes("other", reader.varint("header", reader.end))
+        unpacker = zlib.decompressobj(-15)
+        try:
+            data = unpacker.decompress(packed, n * width + 1)
+        except zlib.error as error:
+            raise reader.error(f"deflated data is damaged ({error})") from error
+        if len(data) != n * width or not unpacker.eof or unpacker.unused_data:
+            raise reader.error(f"deflated data gives {len(data):,} bytes instead of {n * width:,}")
+        return _tensor(bytearray(data), dtype), {}
+    if form != SPARSE or dtype not in SPARSE_DTYPES:
+        raise reader.error(f"form {form} of {dtype} is unknown")
+    position, extra = _read_positions(reader, n, matrix(shape))
+    kept, most = len(position), min(MOST_SHARED, len(position))
+    shared = reader.varint("header", most)
+    if shared == 0 and kept == 0:
+        values = np.empty(0, INTEGERS[width])
+        index = np.empty(0, np.int32)
+    else:
+        values = _read_numbers(reader, "codebook" if shared else "other", shared or kept, dtype, width)
+        if shared:
+            index = stream.read(reader, "values", most=kept, k=shared)
+            if len(index) != kept:
+                raise reader.error(f"{len(index):,} indices for {kept:,} positions")
+            extra["shannon"] += entropy(np.bincount(index, minlength=1))
+            values = values[index]
+        else:
+            extra["shannon"] = 0.0
+    flat = np.zeros(n, INTEGERS[width])
+    flat[position] = values
+    return _tensor(flat, dtype), extra | {"distinct": shared, "kept": kept}
+
+
+def _read_positions(reader: Reader, n: int, matrix: tuple[int, int]) -> tuple[Array, dict[str, Any]]:
+    rows, columns = matrix
+    layout, extra = reader.byte("header"), dict[str, Any]()
+    if layout > 3:
+        raise reader.error(f"layout {layout} of positions is unknown")
+    if layout >= 2:
+        data = reader.bytes("index", reader.varint("header", reader.end))
+        if n > bitmap.LARGEST:
+            raise reader.error(f"a bitmap of {n:,} bits")
+        shape = (columns, rows) if layout == 3 else (rows, columns)
+        placed = np.flatnonzero(bitmap.decode(data, *shape))
+    else:
+        bits = reader.byte("header")
+        if bits not in gaps.BITS:
+            raise reader.error(f"gaps of {bits} bits")
+        most = n + (n >> bits) + n // ((1 << bits) - 1) + 1
+        symbols = stream.read(reader, "index", most=most, k=1 << bits)
+        try:
+            placed = gaps.from_symbols(symbols, bits)
+        except ValueError as error:
+            raise reader.error(str(error)) from error
+        if len(placed) and int(placed[-1]) >= n:
+            raise reader.error(f"position {int(placed[-1]):,} of a tensor with {n:,} entries")
+        counts = np.bincount(symbols, minlength=1 << bits)
+        if counts[-1]:
+            own = -counts[-1] * np.log2(counts[-1] / counts.sum())
+            extra["escaped"] = float(own / max(own, entropy(counts))) if own else 1.0
+        extra |= {"bits": bits, "fillers": gaps.paper_fillers(gaps.gaps_of(placed), bits)}
+    kept = len(placed)
+    extra["shannon"] = entropy(np.array([kept, n - kept]))
+    return (np.sort(placed % rows * columns + placed // rows) if layout % 2 else placed), extra
+
+
+def _read_numbers(reader: Reader, kind: str, n: int, dtype: str, width: int) -> Array:
+    half = reader.byte("header")
+    if half and dtype == "float32":
+        return np.frombuffer(reader.bytes(kind, 2 * n), "<f2").astype(np.float32).view(np.uint32)
+    return np.frombuffer(reader.bytes(kind, width * n), INTEGERS[width])
+
+
+def _tensor(data: Any, dtype: str) -> Tensor:
+    found = getattr(torch, dtype)
+    if len(data) == 0:
+        return torch.empty(0, dtype=found)
+    if isinstance(data, bytearray):
+        return torch.frombuffer(data, dtype=found)
+    return torch.from_numpy(data.view({1: np.uint8, 2: np.int16, 4: np.int32, 8: np.int64}[data.itemsize])).view(found)

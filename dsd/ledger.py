@@ -99,9 +99,9 @@ class Ledger:
 
     def table(self, published: Mapping[str, Mapping[str, float]] | None = None) -> Table:
         """The paper's table. `published` maps tensor names, and "total", to {"percent": coded size in %}."""
-        table = Table(box=SIMPLE_HEAD)
+        table = Table(box=SIMPLE_HEAD, padding=(0, 1, 0, 0), pad_edge=False)
         table.add_column("tensor")
-        heads = ["weights", "kept %", "bits w", "coded", "bits i", "coded", "P+Q %", "file %"]
+        heads = ["weights", "kept %", "w bits", "coded", "i bits", "coded", "P+Q %", "file %"]
         for head in [*heads, *(["paper %"] if published else []), "bytes"]:
             table.add_column(head, justify="right")
         sparse = [row for row in self.rows if row.form == "sparse"]

@@ -25,9 +25,11 @@ def read_record(reader: Reader, before: list[tuple[str, Tensor, Row]], left: int
         raise reader.error(f"dtype {number} is unknown")
     dtype, width = DTYPES[number], WIDTH[number]
     shape = tuple(reader.varint("header", 1 << 40) for _ in range(reader.varint("header", 64)))
-    n = 1
+    n, room = 1, 1
     for length in shape:
-        n *= length
+        n, room = n * length, room * max(1, length)
+    if room > 1 << 48:  # an empty tensor too must have strides that fit
+        raise reader.error(f"a shape of {shape}")
     form = reader.byte("header")
     extra: dict[str, Any] = {}
     if form == TIED:
@@ -50,7 +52,8 @@ def read_record(reader: Reader, before: list[tuple[str, Tensor, Row]], left: int
 def _row(
     name: str, shape: Any, dtype: str, form: str, n: int, tensor: Tensor, extra: dict[str, Any], spent: Any
 ) -> Row:
-    kept = extra.get("kept", int(torch.count_nonzero(tensor)))
+    countable = tensor.is_floating_point() or tensor.is_complex()
+    kept = extra.get("kept", int(torch.count_nonzero(tensor)) if countable else n)
     distinct, per = extra.get("distinct", 0), max(1, kept)
     positions = spent.get("index", 0) + spent.get("fillers", 0)
     own = spent.get("values", 0) + (spent.get("other", 0) if form == "sparse" else 0)

@@ -11,8 +11,8 @@ from torch import nn
 
 from dsd import Phase, Phases, Sparse
 from dsd.plan import Constant
-from dsd.quantization import Codebook, Shared, assign, kmeans
-from dsd.quantization.kmeans import density, forgy, linear, plus_plus
+from dsd.quantization import Codebook, Shared, assign
+from dsd.quantization.kmeans import density, forgy, kmeans, linear, plus_plus
 from dsd.sparsity import prunable
 
 SELECT = partial(prunable, spare_first_conv=False)

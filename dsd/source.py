@@ -1,0 +1,45 @@
+"""What a FILE of the `dsd` command means: the tensors in it, and what it says of the network they are of."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+from torch import Tensor
+
+from dsd.compression import decompress, read_meta
+from dsd.results.store import RunFolder
+from dsd.weights import TORCH, load_weights, resolve
+
+
+def found(text: str) -> Path:
+    """The file that is meant, or the final weights of the run in ./runs. ValueError if there is neither."""
+    return resolve(text, Path("runs"))
+
+
+def present(text: str) -> Path:
+    """The file. ValueError if there is none."""
+    if not (path := Path(text)).is_file():
+        raise ValueError(f"there is no file {path}")
+    return path
+
+
+def is_checkpoint(path: Path) -> bool:
+    """Whether its name says that it holds plain tensors; anything else is taken for an archive."""
+    return path.suffix in (".safetensors", *TORCH)
+
+
+def tensors(path: Path) -> dict[str, Tensor]:
+    """The tensors of a checkpoint or an archive. ValueError if it is neither, or damaged."""
+    return load_weights(path) if is_checkpoint(path) else decompress(present(str(path)))
+
+
+def notes(path: Path) -> dict[str, str]:
+    """What the file says of itself: an archive's meta, or `experiment` and `model` (JSON) of a run's final weights."""
+    if not is_checkpoint(path):
+        return read_meta(path)
+    folder = RunFolder(path.parent)
+    if path != folder.final or not folder.result.exists():
+        return {}
+    result = folder.read_result()
+    return {"experiment": str(result["name"]), "model": json.dumps(result["config"]["model"])}

@@ -12,7 +12,7 @@ import zlib
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 from torch import Tensor
 
@@ -49,6 +49,8 @@ def compress(
     leaves bitmaps out), None takes the best for each tensor. `meta` are texts to carry along. Raises ValueError naming a
     tensor with NaN or infinity or of a dtype that can't be stored.
     """
+    if coder not in (coders := get_args(Coder)):
+        raise ValueError(f"coder must be one of {', '.join(coders)}, found {coder!r}")
     if index_bits is not None and index_bits not in gaps.BITS:
         raise ValueError(f"index_bits must be from {gaps.BITS.start} to {gaps.BITS.stop - 1}, found {index_bits}")
     out, places = Writer(), []
@@ -74,12 +76,12 @@ def decompress(source: bytes | Path, *, limit: int = archive.LIMIT) -> dict[str,
     Raises ArchiveError (a ValueError) that says where if the file is damaged, hostile, of a newer version, or would unpack
     to more than `limit` bytes.
     """
-    return {name: tensor for name, tensor, _ in _records(source, limit)[1]}
+    return {name: tensor for name, tensor, _ in _records(source, limit, keep=True)[1]}
 
 
 def read_ledger(source: bytes | Path, *, limit: int = archive.LIMIT) -> Ledger:
     """Where the bytes of a file went, from the file alone. Raises ArchiveError as `decompress` does."""
-    reader, records = _records(source, limit)
+    reader, records = _records(source, limit, keep=False)
     around = dict(reader.kinds)
     for _, _, row in records:
         for kind, count in row.bytes.items():
@@ -112,7 +114,7 @@ def _meta(reader: Reader) -> dict[str, str]:
     return {reader.text("header"): reader.text("header") for _ in range(reader.varint("header", reader.end))}
 
 
-def _records(source: bytes | Path, limit: int) -> tuple[Reader, list[tuple[str, Tensor, Row]]]:
+def _records(source: bytes | Path, limit: int, *, keep: bool) -> tuple[Reader, list[tuple[str, Tensor, Row]]]:
     reader = archive.opened(source)
     _meta(reader)
     records: list[tuple[str, Tensor, Row]] = []
@@ -125,6 +127,8 @@ def _records(source: bytes | Path, limit: int) -> tuple[Reader, list[tuple[str, 
             raise reader.error(f"a second tensor of the name {record[0]!r}")
         names.add(record[0])
         left -= record[1].numel() * record[1].element_size() if record[2].form != FORMS[TIED] else 0
+        if not keep:
+            record = (record[0], record[1].to("meta"), record[2])
         records.append(record)
     reader.where = "the end"
     if reader.place != reader.end:

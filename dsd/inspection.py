@@ -1,8 +1,7 @@
 """What is in an archive, or would be in that of a checkpoint: where every byte goes, and how each layer's values lie.
 
-Published numbers stand beside it where the archive's meta names an experiment (`experiment`) whose file has them, as
-rows with a `layer` (a tensor's name, or total): percent (of float32), weight_bits, weight_bits_coded, index_bits,
-index_bits_coded.
+Published numbers stand beside it where the archive's meta names an experiment (`experiment`) whose file has them, under
+`published.ledger` by tensor's name or "total": kept (%) and percent (of float32).
 """
 
 from __future__ import annotations
@@ -102,12 +101,11 @@ def histogram(value: Tensor, distinct: int, bins: int = 64) -> Histogram:
 
 
 def published(experiment: str) -> dict[str, Mapping[str, Any]]:
-    """The published rows of `experiment` by their `layer`, which is a tensor's name or "total"; none if it has none."""
+    """The published ledger of `experiment` by tensor's name or "total"; nothing if it has none."""
     path = EXPERIMENTS / f"{experiment}.yaml"
     if not re.fullmatch(r"\w+", experiment) or not path.is_file():
         return {}
-    rows = (yaml.safe_load(path.read_text()).get("published") or {}).get("rows", [])
-    return {row["layer"]: row for row in rows if "layer" in row}
+    return dict((yaml.safe_load(path.read_text()).get("published") or {}).get("ledger") or {})
 
 
 def lines(found: Inspection) -> list[Line]:
@@ -151,7 +149,6 @@ def html(found: Inspection) -> str:
     )  # fmt: skip
     environment.filters |= {
         "svg": Markup,
-        "bits": lambda pair: bits(*pair),
         "breakable": lambda name: Markup(".<wbr>").join(name.split(".")),
     }
     kinds = sorted(((kind, n) for kind, n in found.ledger.kinds().items() if n), key=lambda item: -item[1])

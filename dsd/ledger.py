@@ -54,7 +54,7 @@ class Row:
     @property
     def uncoded_bytes(self) -> float:
         """The paper's "P+Q": (kept + fillers) x (weight bits + index bits) and the codebook, without Huffman."""
-        if not self.index_bits:
+        if not self.index_bits or not self.distinct:
             return float(self.total)
         entries = self.kept + self.fillers
         return (entries * (self.weight_bits + self.index_bits) + 32 * 2**self.weight_bits) / 8

@@ -17,6 +17,7 @@ from dsd.coding.stream import Coder
 Array = npt.NDArray[Any]
 MOST_SHARED = 1 << 16  # distinct values of a codebook
 SMALLEST = 16  # entries; less is written as it is
+LARGE = 1 << 20  # bytes; no deflate beyond
 INTEGERS = {1: np.uint8, 2: np.uint16, 4: np.uint32, 8: np.uint64}
 SPARSE_DTYPES = ("float32", "float16", "bfloat16", "float64")
 
@@ -40,10 +41,13 @@ def write_record(
         out.byte("header", TIED)
         out.varint("header", tied)
         return
-    forms = [_plain(tensor, dtype)]
+    raw, sparse = tensor.numel() * tensor.element_size(), None
     if dtype in SPARSE_DTYPES and tensor.numel() >= SMALLEST:
-        forms.append(_sparse(tensor, dtype, coder, index_bits, len(forms[0].data)))
-    best = min((form for form in forms if form is not None), key=lambda form: len(form.data))
+        sparse = _sparse(tensor, dtype, coder, index_bits, raw)
+    if sparse is not None and 2 * len(sparse.data) < raw and raw > LARGE:
+        best = sparse  # not worth the copies that the plain forms of a large tensor take
+    else:
+        best = min([form for form in (_plain(tensor, dtype), sparse) if form], key=lambda form: len(form.data))
     out.data += best.data
     for kind, count in best.kinds.items():
         out.kinds[kind] = out.kinds.get(kind, 0) + count
@@ -55,7 +59,7 @@ def _plain(tensor: Tensor, dtype: str) -> Any:
     for form, data in (
         (RAW, raw),
         (HALF, _as_half(tensor) if dtype == "float32" else None),
-        (archive.DEFLATE, zlib.compress(raw, 9)[2:-4] if len(raw) < 1 << 20 else None),
+        (archive.DEFLATE, zlib.compress(raw, 9)[2:-4] if len(raw) < LARGE else None),
     ):
         if data is not None:
             out = Writer()
@@ -102,6 +106,8 @@ def _write_positions(
             cost = min(stream.sizes(gaps.symbol_counts(counts, bits), coder).values())
             if best is None or cost < best[0]:
                 best = (cost, layout, bits, gap)
+            elif index_bits is None and cost > 1.2 * best[0]:
+                break  # wider gaps only get dearer
     assert best is not None
     if index_bits is None and coder == "best" and 0 < rows * columns <= bitmap.LARGEST and len(position):
         keep = np.zeros(rows * columns, bool)
@@ -140,26 +146,38 @@ def matrix(shape: Any) -> tuple[int, int]:
     return (int(shape[0]), n // int(shape[0])) if len(shape) > 1 and n else (1, n)
 
 
+def _signed(tensor: Tensor) -> Tensor:
+    """The entries' bits as integers, row-major; -0.0 as 0. No float arithmetic: it may flush denormals (FTZ, DAZ)."""
+    plain = tensor.detach().cpu().resolve_conj().resolve_neg().contiguous().reshape(-1)
+    bits = plain.view({2: torch.int16, 4: torch.int32, 8: torch.int64}[plain.element_size()])
+    minus = torch.iinfo(bits.dtype).min  # only the sign
+    return bits.masked_fill(bits == minus, 0) if bool((bits == minus).any()) else bits
+
+
 def _integers(tensor: Tensor) -> Array:
     """The entries' bits, row-major; -0.0 as 0."""
-    plain = (tensor.detach().cpu() + 0.0).contiguous().reshape(-1)
-    size = plain.element_size()
-    signed = {2: torch.int16, 4: torch.int32, 8: torch.int64}[size]
-    return plain.view(signed).numpy().view(INTEGERS[size])
+    bits = _signed(tensor)
+    return bits.numpy().view(INTEGERS[bits.element_size()])
 
 
 def bytes_of(tensor: Tensor) -> bytes:
     """The entries as little-endian bytes, row-major; -0.0 as 0."""
-    plain = tensor.detach().cpu().contiguous().reshape(-1)
-    plain = plain + 0.0 if plain.is_floating_point() else plain
+    if tensor.is_floating_point():
+        return _signed(tensor).numpy().tobytes()
+    plain = tensor.detach().cpu().resolve_conj().resolve_neg().contiguous().reshape(-1)
     return plain.view(torch.uint8).numpy().tobytes() if plain.numel() else b""
 
 
 def _as_half(tensor: Tensor) -> bytes | None:
-    """float16 bytes if these hold every value exactly."""
-    plain = tensor.detach().cpu().contiguous().reshape(-1) + 0.0
-    half = plain.half()
-    return half.view(torch.uint8).numpy().tobytes() if plain.numel() and torch.equal(half.float(), plain) else None
+    """float16 bytes if these hold every value exactly, compared by their bits: denormals may be flushed in arithmetic."""
+    bits = _signed(tensor)
+    if not len(bits) or not _halves(bits[:1000]):
+        return None  # most tensors, before any copy of the whole
+    return bits.view(torch.float32).half().view(torch.uint8).numpy().tobytes() if _halves(bits) else None
+
+
+def _halves(bits: Tensor) -> bool:
+    return torch.equal(bits.view(torch.float32).half().float().view(torch.int32), bits)
 
 
 def memory(tensor: Tensor) -> tuple[Any, ...]:

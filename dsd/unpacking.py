@@ -36,7 +36,7 @@ def read_record(reader: Reader, before: list[tuple[str, Tensor, Row]], left: int
         target = reader.varint("header", len(before) - 1 if before else 0)
         if not before or tuple(before[target][1].shape) != shape or before[target][1].dtype != getattr(torch, dtype):
             raise reader.error("tied to a tensor that isn't there or is of another shape")
-        tensor = before[target][1]
+        tensor, extra["kept"] = before[target][1], before[target][2].kept
     else:
         if n * width > left:
             raise reader.error(f"{n * width:,} bytes when unpacked, and {left:,} are left of the limit")
@@ -53,7 +53,7 @@ def _row(
     name: str, shape: Any, dtype: str, form: str, n: int, tensor: Tensor, extra: dict[str, Any], spent: Any
 ) -> Row:
     countable = tensor.is_floating_point() or tensor.is_complex()
-    kept = extra.get("kept", int(torch.count_nonzero(tensor)) if countable else n)
+    kept = extra["kept"] if "kept" in extra else int(torch.count_nonzero(tensor)) if countable else n
     distinct, per = extra.get("distinct", 0), max(1, kept)
     positions = spent.get("index", 0) + spent.get("fillers", 0)
     own = spent.get("values", 0) + (spent.get("other", 0) if form == "sparse" else 0)

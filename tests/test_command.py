@@ -237,18 +237,26 @@ def test_the_page_needs_nothing_else_and_has_a_figure_of_each_weight(archive, tm
 
 
 def test_published_rows_stand_beside(tmp_path, monkeypatch, checkpoint, capsys):
-    rows = [
-        {"layer": "fc1.weight", "weight_bits": 6, "weight_bits_coded": 4.4, "percent": 2.32},
-        {"layer": "total", "percent": 2.49},
-    ]
-    (tmp_path / "paper.yaml").write_text(json.dumps({"published": {"rows": [*rows, {"phase": "dense"}]}}))
+    ledger = {
+        "fc1.weight": {"kept": 8, "percent": 2.32},
+        "total": {"percent": 2.49},
+    }
+    (tmp_path / "paper.yaml").write_text(json.dumps({"published": {"rows": [{"phase": "dense"}], "ledger": ledger}}))
     monkeypatch.setattr(inspection, "EXPERIMENTS", tmp_path)
     assert main(["compress", str(checkpoint), "-o", str(tmp_path / "a.dsd"), "--meta", "experiment=paper"]) == 0
     said = capsys.readouterr().out
     assert "paper %" in said
     assert "2.32" in said
     assert main(["inspect", str(tmp_path / "a.dsd"), "--html", str(tmp_path / "a.html")]) == 0
-    assert "6 → 4.40" in (tmp_path / "a.html").read_text()
+    assert "<td>8 %</td><td>2.32 %</td>" in (tmp_path / "a.html").read_text()
+
+
+def test_every_published_ledger_names_tensors_and_their_sum():
+    """Of the LeNets, whose names are known here."""
+    found = {name: inspection.published(f"dc_{name}_mnist") for name in ("lenet300", "lenet5")}
+    assert found["lenet300"].keys() == {"fc1.weight", "fc2.weight", "fc3.weight", "total"}
+    assert found["lenet5"].keys() == {"conv1.weight", "conv2.weight", "fc1.weight", "fc2.weight", "total"}
+    assert found["lenet300"]["total"]["percent"] == 2.49
 
 
 def test_a_name_in_the_meta_reads_no_other_file():

@@ -31,12 +31,16 @@ def phases_of(cfg) -> tuple:
     return flat(instantiate(cfg.method.phases, _convert_="all"))
 
 
-@pytest.mark.parametrize("profile", names("profile"))
-@pytest.mark.parametrize("experiment", names("experiment"))
+# Every profile of DSD's own tables; the others share their networks and data, so one profile of them is enough.
+COMBINATIONS = [(e, p) for e in names("experiment") for p in names("profile") if p == "quick" or e.startswith("dsd_")]
+
+
+@pytest.mark.parametrize(("experiment", "profile"), COMBINATIONS)
 def test_all_arms_have_the_same_updates(experiment, profile):
     """`baseline` alone is shorter: it is the papers' own first row."""
     updates = {}
-    for method in names("method"):
+    rare = {"prune_in_turn", "quantize", "uniform", "svd", "surgery", "prune_gradual", "prune_restore", "swa", "llr"}
+    for method in set(names("method")) - (set() if experiment.endswith("mnist") or profile == "cpu" else rare):
         cfg = composed(f"experiment={experiment}", f"profile={profile}", f"method={method}")
         OmegaConf.to_container(cfg, resolve=True, throw_on_missing=True)
         assert cfg.method.name == method
@@ -83,8 +87,7 @@ def shaped_like(cfg, tiny_imagenet: Path, tmp_path: Path):
     return cfg
 
 
-@pytest.mark.parametrize("profile", names("profile"))
-@pytest.mark.parametrize("experiment", names("experiment"))
+@pytest.mark.parametrize(("experiment", "profile"), COMBINATIONS)
 def test_takes_an_update(experiment, profile, tiny_imagenet, tmp_path):
     composition = composed(f"experiment={experiment}", f"profile={profile}", "data.batch_size=2")
     cfg = shaped_like(composition, tiny_imagenet, tmp_path)
@@ -100,12 +103,11 @@ def test_takes_an_update(experiment, profile, tiny_imagenet, tmp_path):
     optimizer.step()
     assert torch.isfinite(loss)
     assert any(not torch.equal(a, b) for a, b in zip(before, task.parameters(), strict=True))
-    *_, sparse = [p.constraint for p in phases_of(cfg) if isinstance(p.constraint, Sparse)]
-    weights = sparse.weights(task.network)
-    densities = sparse.allocation(weights, sparse.sparsity)
-    expected = sum(densities[n] * w.numel() for n, w in weights.items()) / sum(w.numel() for w in weights.values())
-    assert sparse.choose(weights, evidence={}, seed=0).density == pytest.approx(expected, abs=2e-4)
-    assert expected == pytest.approx(1 - sparse.sparsity, abs=5e-3)
+    for sparse in [p.constraint for p in phases_of(cfg) if isinstance(p.constraint, Sparse) and p.constraint.part == 1]:
+        weights = sparse.weights(task.network)
+        densities = sparse.allocation(weights, sparse.sparsity)
+        expected = sum(densities[n] * w.numel() for n, w in weights.items()) / sum(w.numel() for w in weights.values())
+        assert sparse.choose(weights, evidence={}, seed=0).density == pytest.approx(expected, abs=2e-4)
 
 
 @pytest.mark.parametrize("group", [p.name for p in CONF.iterdir() if p.is_dir()])
@@ -127,4 +129,6 @@ def test_the_criterion_and_method_choices_reach_the_constraint():
 
 def test_configs_cite_their_source():
     for experiment in names("experiment"):
-        assert re.search(r"Han et al\.|model zoo|PROTOCOLS", (CONF / "experiment" / f"{experiment}.yaml").read_text())
+        assert re.search(
+            r"Han et al\.|model zoo|PROTOCOLS|Iandola et al\.", (CONF / "experiment" / f"{experiment}.yaml").read_text()
+        )

@@ -111,10 +111,16 @@ def _compiled() -> tuple[Any, Any]:
     def read(data: Any, order: Any, lengths: Any, codes: Any, out: Any) -> int:
         width = min(12, lengths[-1])
         table = np.full(1 << width, -1, np.int32)
+        # of each length: how many codewords, the first of them, and its place in `order`
+        count = np.zeros(lengths[-1] + 1, np.int64)
+        first, start = np.zeros(len(count), np.int64), np.zeros(len(count), np.int64)
         for k in range(len(order)):
+            if count[lengths[k]] == 0:
+                first[lengths[k]], start[lengths[k]] = codes[k], k
+            count[lengths[k]] += 1
             if lengths[k] <= width:
-                first = codes[k] << (width - lengths[k])
-                table[first : first + (1 << (width - lengths[k]))] = k
+                begin = codes[k] << (width - lengths[k])
+                table[begin : begin + (1 << (width - lengths[k]))] = k
         gathered, held, place, used = np.uint64(0), 0, 0, 0
         for i in range(len(out)):
             while held <= 48 and place < len(data):
@@ -124,13 +130,12 @@ def _compiled() -> tuple[Any, Any]:
             if held < 24:
                 return 1 << 60
             k = table[(gathered >> np.uint64(held - width)) & np.uint64((1 << width) - 1)]
-            if k < 0:  # a long, rare codeword
-                for k in range(len(order)):
-                    length = lengths[k]
-                    if (
-                        length > width
-                        and ((gathered >> np.uint64(held - length)) & np.uint64((1 << length) - 1)) == codes[k]
-                    ):
+            if k < 0:  # a long, rare codeword: those of one length are consecutive numbers
+                for length in range(width + 1, len(count)):
+                    code = (gathered >> np.uint64(held - length)) & np.uint64((1 << length) - 1)
+                    far = np.int64(code) - first[length]
+                    if 0 <= far < count[length]:
+                        k = start[length] + far
                         break
             out[i] = order[k]
             held -= lengths[k]

@@ -30,7 +30,9 @@ def sizes(counts_K: Ints, coder: Coder) -> dict[int, float]:
         return {NONE: 3.0}
     n, bits = int(np.sum(counts_K)), max(1, int(k - 1).bit_length())
     found = {FIXED: 1 + n * bits / 8}
-    if coder in ("best", "huffman") and k <= 1 << 16:
+    if coder == "huffman" or (
+        coder == "best" and k <= 256
+    ):  # beyond that ANS has always won, and the tree takes its time
         lengths = huffman.lengths_of(counts_K).astype(np.int64)
         found[HUFFMAN] = 4 + LENGTH_BITS * k / 8 + float((lengths * counts_K).sum()) / 8
     if coder in ("best", "ans") and used > 1:

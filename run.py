@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 import hydra
-import psutil  # type: ignore[import-untyped]
+import psutil
 from hydra.core.hydra_config import HydraConfig
 from hydra.errors import HydraException
 from hydra.types import RunMode
@@ -54,6 +54,8 @@ def job(cfg: DictConfig) -> None:
     try:
         if sweep:
             outcome.write(sweep)
+        if cfg.scan and sweep:
+            raise ValueError("scan=true is one command a network, not a job of a sweep: leave -m out")
         if cfg.scan:
             return scan(cfg)
         for stage in stages(cfg):

@@ -7,8 +7,7 @@ the state_dict included, comes back exactly. The format is in dsd/coding/archive
 
 from __future__ import annotations
 
-import io
-import zlib
+import gzip
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -53,7 +52,7 @@ def compress(
         raise ValueError(f"coder must be one of {', '.join(coders)}, found {coder!r}")
     if index_bits is not None and index_bits not in gaps.BITS:
         raise ValueError(f"index_bits must be from {gaps.BITS.start} to {gaps.BITS.stop - 1}, found {index_bits}")
-    out, places = Writer(), []
+    out = Writer()
     out.bytes("header", archive.MAGIC + bytes([archive.VERSION]))
     out.varint("header", len(meta or {}))
     for key, text in (meta or {}).items():
@@ -62,15 +61,13 @@ def compress(
     out.varint("header", len(state))
     seen: dict[tuple[Any, ...], int] = {}
     for number, (name, tensor) in enumerate(state.items()):
-        place = len(out.data)
         write_record(out, name, tensor, seen.get(memory(tensor)), coder, index_bits)
         seen.setdefault(memory(tensor), number)
-        places.append(place)
     data = archive.seal(out)
     return Archive(data, read_ledger(data))
 
 
-def decompress(source: bytes | Path, *, limit: int = archive.LIMIT) -> dict[str, Tensor]:
+def decompress(source: bytes | str | Path, *, limit: int = archive.LIMIT) -> dict[str, Tensor]:
     """The tensors by name, bit for bit; those that shared memory share it again.
 
     Raises ArchiveError (a ValueError) that says where if the file is damaged, hostile, of a newer version, or would unpack
@@ -79,7 +76,7 @@ def decompress(source: bytes | Path, *, limit: int = archive.LIMIT) -> dict[str,
     return {name: tensor for name, tensor, _ in _records(source, limit, keep=True)[1]}
 
 
-def read_ledger(source: bytes | Path, *, limit: int = archive.LIMIT) -> Ledger:
+def read_ledger(source: bytes | str | Path, *, limit: int = archive.LIMIT) -> Ledger:
     """Where the bytes of a file went, from the file alone. Raises ArchiveError as `decompress` does."""
     reader, records = _records(source, limit, keep=False)
     around = dict(reader.kinds)
@@ -89,7 +86,7 @@ def read_ledger(source: bytes | Path, *, limit: int = archive.LIMIT) -> Ledger:
     return Ledger(tuple(row for _, _, row in records), {k: v for k, v in around.items() if v} | {"checksum": 4})
 
 
-def read_meta(source: bytes | Path) -> dict[str, str]:
+def read_meta(source: bytes | str | Path) -> dict[str, str]:
     """The texts that a file carries."""
     return _meta(archive.opened(source))
 
@@ -102,10 +99,8 @@ def sizes_beside(state: Mapping[str, Tensor]) -> dict[str, int]:
     plain = b"".join(bytes_of(t.float() if t.is_floating_point() else t) for t in state.values())
     stored = save({name: t.detach().cpu().contiguous().clone() for name, t in state.items()})
     best = zstandard.ZstdCompressor(level=19 if len(plain) < 1 << 24 else 3)
-    packed = io.BytesIO()
-    packed.write(zlib.compress(plain, 9 if len(plain) < 1 << 24 else 6))
     return {
-        "fp32": len(plain), "gzip": len(packed.getvalue()) + 12, "zstd": len(best.compress(plain)),
+        "fp32": len(plain), "gzip": len(gzip.compress(plain, 9 if len(plain) < 1 << 24 else 6)), "zstd": len(best.compress(plain)),
         "safetensors": len(stored), "safetensors + zstd": len(best.compress(stored)),
     }  # fmt: skip
 
@@ -114,7 +109,7 @@ def _meta(reader: Reader) -> dict[str, str]:
     return {reader.text("header"): reader.text("header") for _ in range(reader.varint("header", reader.end))}
 
 
-def _records(source: bytes | Path, limit: int, *, keep: bool) -> tuple[Reader, list[tuple[str, Tensor, Row]]]:
+def _records(source: bytes | str | Path, limit: int, *, keep: bool) -> tuple[Reader, list[tuple[str, Tensor, Row]]]:
     reader = archive.opened(source)
     _meta(reader)
     records: list[tuple[str, Tensor, Row]] = []

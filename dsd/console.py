@@ -111,6 +111,8 @@ def explained(error: Exception, names: Iterable[str], groups: Mapping[str, list[
         key = re.search(r"full_key: (\S+)", text)
     if key:
         wrong = key.group(1)
+        if wrong in (names := list(names)):
+            return f"{wrong} is a table that has no such entry yet: +{wrong}=... adds it"
         return f"there is no key {wrong}{_near(wrong, [*groups, *names])}. `python run.py --cfg job` shows all keys; +{wrong}=... adds one"
     cause: Any = error.__cause__
     return text if cause is None or str(cause) in text else f"{text}: {cause}"

@@ -27,6 +27,8 @@ def write_record(
 ) -> None:
     if not isinstance(tensor, Tensor):
         raise ValueError(f"{name} is a {type(tensor).__name__}; an archive holds tensors")
+    if tensor.is_meta:
+        raise ValueError(f"{name} is on the meta device and has no values to store")
     dtype = str(tensor.dtype).removeprefix("torch.")
     if dtype not in DTYPES or tensor.layout != torch.strided:
         raise ValueError(f"{name}: {dtype} tensors of layout {tensor.layout} can't be stored; convert it first")

@@ -39,8 +39,7 @@ COMBINATIONS = [(e, p) for e in names("experiment") for p in names("profile") if
 def test_all_arms_have_the_same_updates(experiment, profile):
     """`baseline` alone is shorter: it is the papers' own first row."""
     updates = {}
-    rare = {"prune_in_turn", "quantize", "uniform", "svd", "surgery", "prune_gradual", "prune_restore", "swa", "llr"}
-    for method in set(names("method")) - (set() if experiment.endswith("mnist") or profile == "cpu" else rare):
+    for method in names("method"):
         cfg = composed(f"experiment={experiment}", f"profile={profile}", f"method={method}")
         OmegaConf.to_container(cfg, resolve=True, throw_on_missing=True)
         assert cfg.method.name == method
@@ -103,11 +102,14 @@ def test_takes_an_update(experiment, profile, tiny_imagenet, tmp_path):
     optimizer.step()
     assert torch.isfinite(loss)
     assert any(not torch.equal(a, b) for a, b in zip(before, task.parameters(), strict=True))
-    for sparse in [p.constraint for p in phases_of(cfg) if isinstance(p.constraint, Sparse) and p.constraint.part == 1]:
+    final = [p.constraint for p in phases_of(cfg) if isinstance(p.constraint, Sparse) and p.constraint.part == 1]
+    assert len(final) == (0 if experiment.startswith("ttq_") else 1)
+    for sparse in final:
         weights = sparse.weights(task.network)
         densities = sparse.allocation(weights, sparse.sparsity)
         expected = sum(densities[n] * w.numel() for n, w in weights.items()) / sum(w.numel() for w in weights.values())
         assert sparse.choose(weights, evidence={}, seed=0).density == pytest.approx(expected, abs=2e-4)
+        assert set(densities.values()) == {1 - sparse.sparsity} or cfg.sparsities
 
 
 @pytest.mark.parametrize("group", [p.name for p in CONF.iterdir() if p.is_dir()])
@@ -132,3 +134,11 @@ def test_configs_cite_their_source():
         assert re.search(
             r"Han et al\.|model zoo|PROTOCOLS|Iandola et al\.", (CONF / "experiment" / f"{experiment}.yaml").read_text()
         )
+
+
+def test_an_experiments_own_table_gives_way_to_another_allocation_and_quantization():
+    cfg = composed("experiment=dc_lenet300_mnist", "allocation=by_deviation", "method=ttq")
+    assert [p.name for p in phases_of(cfg)] == ["dense", "ternary"]
+    _, sparse, shared = phases_of(composed("experiment=dc_lenet300_mnist", "allocation=erk", "pruning.l1=0.1"))
+    assert (sparse.constraint.allocation.func.__name__, sparse.constraint.l1) == ("erk", 0.1)
+    assert shared.constraint.bits == 6

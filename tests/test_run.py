@@ -258,3 +258,15 @@ def test_a_scan_needs_a_trained_network(tmp_path):
     code, said = call(*QUICK, f"runs={tmp_path}", "scan=true")
     assert code == 1
     assert "init_from=RUN_ID" in said
+
+
+def test_a_new_entry_of_a_table_is_told_from_an_unknown_key(tmp_path):
+    code, said = call(*QUICK, f"runs={tmp_path}", "codebook.table={conv1:8}")
+    assert code == 2
+    assert "codebook.table is a table that has no such entry yet: +codebook.table=... adds it" in said
+
+
+def test_a_scan_is_no_job_of_a_sweep(tmp_path):
+    code, said = call("-m", *QUICK, f"runs={tmp_path}", "scan=true", "seed=0,1")
+    assert code == 1
+    assert "leave -m out" in said

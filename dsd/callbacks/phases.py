@@ -92,6 +92,11 @@ class PlanCallback(Callback):
         if self.active is not None and trainer.state.fn == "fit":
             self.active.project_()  # averaged weights are swapped in here; they remember what is pruned now
 
+    def on_validation_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        changed = getattr(self.active.held, "changed", None) if self.active is not None else None
+        for logger in trainer.loggers if changed else ():  # shares of weights that went to another centroid
+            logger.log_metrics({f"changed/{n}": share for n, share in changed.items()}, step=trainer.global_step)  # type: ignore[union-attr]
+
     def on_train_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         assert self.active is not None
         self.active.project_()

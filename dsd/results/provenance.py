@@ -13,7 +13,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
-import psutil  # type: ignore[import-untyped]
+import psutil
 
 _DISTRIBUTIONS = {
     "dsd": "dsd",

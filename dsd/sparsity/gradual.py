@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -12,6 +12,7 @@ from torch.nn import Parameter
 from torch.optim import Optimizer
 
 from dsd.sparsity.mask import Mask
+from dsd.sparsity.retraining import Retraining
 from dsd.sparsity.sparse import Held, Sparse, of_rank_zero
 
 
@@ -36,9 +37,9 @@ class Gradual(Sparse):
             raise ValueError(
                 f"need every >= 1, 0 < ramp <= 1, 0 <= start <= 1; found {self.every}, {self.ramp}, {self.start}"
             )
-        if self.needs_gradients or not self.hold or self.part != 1 or self.l1 or self.frozen or self.rescale_dropout:
+        if self.needs_gradients or not self.hold or self.part != 1:
             raise ValueError(
-                "gradual pruning goes with criteria that need no gradients and with no option of retraining"
+                "gradual pruning needs a criterion without gradients, hold=true and part=1: it goes all the way itself"
             )
 
     def thinned(self, done: float, density: float) -> float:
@@ -51,13 +52,14 @@ class Gradual(Sparse):
 
     def enter(self, module: nn.Module, *, evidence: Mapping[str, Tensor], seed: int) -> Moving:
         weights = self.weights(module)
-        held = Moving(self, weights, self.choose_at(weights, 0.0, seed), seed)
+        held = Moving(self, weights, self.choose_at(weights, 0.0, seed), seed, self._retraining(module, weights, seed))
         held.project_()
         return held
 
     def resume(self, module: nn.Module, state: Mapping[str, Any]) -> Moving:
-        mask = super().resume(module, state).mask
-        held = Moving(self, self.weights(module), mask, state["seed"])
+        mask = self.restored(module, state)
+        weights = self.weights(module)
+        held = Moving(self, weights, mask, state["seed"], self._retraining(module, weights, state["seed"]))
         held.begin_(state["updates"])
         held.steps = state["steps"]
         if self.regrow:
@@ -65,12 +67,26 @@ class Gradual(Sparse):
                 mine.copy_(saved)
         return held
 
+    def _retraining(self, module: nn.Module, weights: Mapping[str, Parameter], seed: int) -> Retraining | None:
+        """What else changes; dropout is rescaled by the density that the ramp leads to."""
+        if not (self.l1 or self.frozen or self.rescale_dropout):
+            return None
+        return self.retraining(module, weights, self.choose_at(weights, 1.0, seed))
+
 
 class Moving(Held):
     """A mask in force that is chosen anew from time to time."""
 
-    def __init__(self, constraint: Gradual, weights: Mapping[str, Parameter], mask: Mask, seed: int) -> None:
+    def __init__(
+        self,
+        constraint: Gradual,
+        weights: Mapping[str, Parameter],
+        mask: Mask,
+        seed: int,
+        retraining: Retraining | None = None,
+    ) -> None:
         super().__init__(weights, mask)
+        self.retraining = retraining
         self.constraint, self.seed = constraint, seed
         self.steps = self.updates = 0
         self.latent = [w.detach().clone() for w in self._weights] if constraint.regrow else []
@@ -85,6 +101,8 @@ class Moving(Held):
     @torch.no_grad()
     def before_step_(self, optimizer: Optimizer) -> None:
         """Count the update; the update is made on the latent weights, with the gradients that the pruned network gave."""
+        if self.retraining is not None:
+            self.retraining.change_gradients_()
         self._stepping = self._stepping or optimizer
         if optimizer is self._stepping:
             self.steps += 1
@@ -108,6 +126,11 @@ class Moving(Held):
         self.mask = self.constraint.choose_at(weights, done, self.seed)
         for factor, keep in zip(self._factors, self.mask.values(), strict=True):
             factor.copy_(keep)
+
+    def leave_(self, optimizers: Iterable[Optimizer]) -> None:
+        super().leave_(optimizers)
+        if self.retraining is not None:
+            self.retraining.undo_()
 
     def state_dict(self) -> dict[str, Any]:
         moving = {"steps": self.steps, "updates": self.updates, "seed": self.seed, "latent": self.latent}

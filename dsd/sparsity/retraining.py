@@ -40,9 +40,10 @@ class Retraining:
             for layer in module.modules():
                 if isinstance(layer, DROPOUTS):
                     waiting.append(layer)
-                share = kept.get(id(getattr(layer, "weight", None)))
-                if share is not None:
-                    changed += [(dropout, dropout.p, rescaled(float(dropout.p), share)) for dropout in waiting]  # type: ignore[arg-type]
+                weight = getattr(layer, "weight", None)
+                if isinstance(weight, Tensor) and weight.dim() > 1:  # the layer behind, be it pruned or not
+                    share = kept.get(id(weight), 1.0)
+                    changed += [(d, d.p, rescaled(float(d.p), share)) for d in waiting if share < 1]  # type: ignore[arg-type]
                     waiting = []
             if not changed:
                 raise ValueError(

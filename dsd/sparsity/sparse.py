@@ -113,6 +113,10 @@ class Sparse:
 
     def resume(self, module: nn.Module, state: Mapping[str, Any]) -> Held:
         """Hold the mask that a checkpoint brought back."""
+        return self._hold(module, self.weights(module), self.restored(module, state))
+
+    def restored(self, module: nn.Module, state: Mapping[str, Any]) -> Mask:
+        """The mask of a checkpoint. Raises ValueError if it is of other layers."""
         mask = Mask.unpack(state["mask"])
         weights = self.weights(module)
         if mask and set(mask) != set(weights):
@@ -120,14 +124,18 @@ class Sparse:
                 f"the checkpoint's mask covers {len(mask)} tensors, this model's sparse phase {len(weights)}; they "
                 f"differ in {sorted(set(mask) ^ set(weights))[:5]}: resume with the configuration it was made with"
             )
-        return self._hold(module, weights, mask)
+        return mask
 
-    def _hold(self, module: nn.Module, weights: Mapping[str, Parameter], mask: Mask) -> Held:
+    def retraining(self, module: nn.Module, weights: Mapping[str, Parameter], mask: Mask) -> Retraining:
+        """L1, resting parameters and rescaled dropout, in force from now on."""
         names = {plain(name): p for name, p in module.named_parameters()}
         resting = [names[name] for name in matching(names, self.frozen)]
-        if not (self.l1 or resting or self.rescale_dropout):
+        return Retraining.of(module, weights, mask, self.l1, resting, self.rescale_dropout)
+
+    def _hold(self, module: nn.Module, weights: Mapping[str, Parameter], mask: Mask) -> Held:
+        if not (self.l1 or self.frozen or self.rescale_dropout):
             return Held(weights, mask)
-        return Retrained(weights, mask, Retraining.of(module, weights, mask, self.l1, resting, self.rescale_dropout))
+        return Retrained(weights, mask, self.retraining(module, weights, mask))
 
     def _score(self, name: str, weight: Tensor, evidence: Mapping[str, Tensor], seed: int) -> Tensor:
         generator = torch.Generator().manual_seed((zlib.crc32(name.encode()) << 20) ^ seed)

@@ -1,5 +1,7 @@
 """Coders: golden codewords, one-symbol alphabets, fixed tables, bitmaps."""
 
+import time
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -107,3 +109,15 @@ def test_symbols_that_cannot_be_are_refused():
         stream.read(Reader(bytes(out.data), end=len(out.data)), "values", most=3, k=3)
     with pytest.raises(ArchiveError, match="at most 2"):
         stream.read(Reader(bytes(out.data), end=len(out.data)), "values", most=2, k=4)
+
+
+def test_long_codewords_are_read_as_fast_as_short_ones():
+    """Not by looking through the alphabet: a hostile file of long codewords would stall the reader."""
+    counts = np.concatenate([np.ones(1 << 15, np.int64), [1 << 15]])
+    lengths = huffman.lengths_of(counts)
+    symbols = np.random.default_rng(0).integers(0, 1 << 15, 200_000)
+    data = huffman.encode(symbols, lengths)
+    assert (huffman.decode(data[:0] + huffman.encode(symbols[:1], lengths), 1, lengths) == symbols[:1]).all()
+    began = time.perf_counter()
+    assert (huffman.decode(data, len(symbols), lengths) == symbols).all()
+    assert time.perf_counter() - began < 2  # 0.05 s; by a search of the alphabet 10

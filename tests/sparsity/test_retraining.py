@@ -259,3 +259,24 @@ def test_the_scan_prunes_one_layer_at_a_time_and_gives_the_weights_back():
     assert all(torch.equal(v, before[k]) for k, v in model.state_dict().items())
     table = table_of({"a": [1.0, 9.0, 2.0], "b": [5.0, 1.0, 1.0]}, [0.2, 0.8, 0.5], dense=1.5, tolerance=0.5)
     assert table == {"a": 0.5, "b": 0.0}
+
+
+def test_gradual_pruning_takes_the_options_of_retraining_and_gives_them_back():
+    model = net()
+    still = model[0].weight.detach().clone()
+    constraint = Gradual(0.91, every=2, ramp=0.5, include=["3.weight"], l1=0.01, frozen=["0.*"], rescale_dropout=True)
+    plan = [Phase("sparse", 1, Constant(0.1), constraint), Phase("dense", 1, Constant(0.1))]
+    at_work, optimizer = train(model, plan, 3)
+    assert model[2].p == pytest.approx(0.15, abs=2e-3)
+    go_on(model, optimizer, at_work, 16)
+    assert torch.equal(model[0].weight, still)
+    go_on(model, optimizer, at_work, 2)
+    assert model[2].p == 0.5
+    assert not torch.equal(model[0].weight, still)
+
+
+def test_dropout_in_front_of_a_layer_that_keeps_all_its_weights_stays():
+    model = net()
+    with pytest.raises(ValueError, match="no dropout in front of a pruned layer"):
+        Sparse(0.9, include=["0.weight", "5.weight"], rescale_dropout=True).enter(model, evidence={}, seed=0)
+    assert model[2].p == 0.5

@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
-from scipy import stats  # type: ignore[import-untyped]
+from scipy import stats
 
 from dsd.results.statistics import words
 from dsd.results.statistics.effect import Effect, difference_of_means, of_pairs, one_sample_effect, unpaired_effect

@@ -12,7 +12,7 @@ from dataclasses import dataclass, replace
 from typing import Literal, TypeAlias
 
 import numpy as np
-from scipy import stats  # type: ignore[import-untyped]
+from scipy import stats
 
 from dsd.results.statistics import words
 from dsd.results.statistics.sample import FloatArray, Group, Missing, Pairs, Summary, Values, pair, summarise, values_of

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from scipy import stats  # type: ignore[import-untyped]
+from scipy import stats
 
 from dsd.results.statistics import words
 from dsd.results.statistics.effect import Effect, Interval

@@ -6,7 +6,7 @@ import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from scipy.special import gammaln  # type: ignore[import-untyped]
+from scipy.special import gammaln
 
 from dsd.results.statistics import words
 from dsd.results.statistics.effect import Effect, of_pairs, unpaired_effect

@@ -44,13 +44,10 @@ def records(runs: Path) -> list[dict[str, Any]]:
     return sorted(found, key=lambda r: (r["name"], r["seed"]))
 
 
-def spread(values: list[float]) -> str:
+def spread(values: list[float], digits: int = 2) -> str:
     """Mean and standard deviation."""
-    return (
-        f"{math.fsum(values) / len(values):.2f} ± {statistics.stdev(values):.2f}"
-        if len(values) > 1
-        else f"{values[0]:.2f}"
-    )
+    mean = f"{math.fsum(values) / len(values):,.{digits}f}"
+    return f"{mean} ± {statistics.stdev(values):.{digits}f}" if len(values) > 1 else mean
 
 
 def report(found: list[dict[str, Any]]) -> str:

@@ -284,7 +284,7 @@ def test_golden_files_of_every_coder():
     mixed = np.arange(6000, dtype=np.uint64) * np.uint64(6364136223846793005) + np.uint64(1442695040888963407)
     mixed = (mixed ^ mixed >> np.uint64(33)) * np.uint64(0xFF51AFD7ED558CCD) >> np.uint64(40)  # wraps around on purpose
     kept, value = (
-        torch.from_numpy((mixed % np.uint64(97) < 20)),
+        torch.from_numpy(mixed % np.uint64(97) < 20),
         torch.from_numpy((mixed // np.uint64(97) % np.uint64(5)).astype(np.float32)),
     )
     weight = torch.where(kept, value.square() - 2.5, 0.0)

@@ -34,7 +34,7 @@ def records(runs: Path) -> list[dict[str, Any]]:
                 "kept %": 100 * row.kept / row.n, "weight bits": row.weight_bits, "coded": row.weight_bits_coded,
                 "index bits coded": row.index_bits_coded, "percent": 100 * row.total / row.fp32_bytes,
             }
-            for row in ledger.rows if row.n > 500
+            for row in ledger.rows if row.n >= 500
         }  # fmt: skip
         found.append({
             "name": result["name"], "seed": result["seed"], "run": result["run_id"], "error": result["metrics"]["test"]["test/error1"],

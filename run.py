@@ -28,7 +28,7 @@ from dsd.console import Refused, explained, hush, recorded, speak
 from dsd.results.identity import run_id
 from dsd.results.provenance import git_state, hardware, versions
 from dsd.results.store import RunBusy, RunFolder, Store, atomic_write
-from dsd.results.table import phase_table, sentences
+from dsd.results.table import phase_table, sentences, unit
 from dsd.sweep import INCOMPLETE, Outcome, State, Sweep, total_epochs
 
 os.environ.setdefault("HYDRA_FULL_ERROR", "1")  # errors reach main(), which puts them in words
@@ -174,10 +174,12 @@ def train(cfg: DictConfig, folder: RunFolder, weights: Any, logger: Any) -> dict
     data = instantiate(cfg.data)
     data.prepare_data()
     data.setup("fit")  # before the network is made: what is missing should be said at once
-    net = instantiate(cfg.model)
+    net = instantiate(cfg.model, **data.sizes)
     if weights is not None:
         kept = initialise_(net, weights, skip=cfg.init_skip)
         log.info("started from %s%s", cfg.init_from, f"; new: {', '.join(kept)}" if kept else "")
+    else:
+        data.initialise_(net)
     task = instantiate(cfg.task)(net, instantiate(cfg.optimizer))
     phases = flat(instantiate(cfg.method.phases, _convert_="all"))
     history, distributions = History(phases), Distributions(phases, bins=cfg.histogram_bins)
@@ -196,9 +198,11 @@ def train(cfg: DictConfig, folder: RunFolder, weights: Any, logger: Any) -> dict
         save_weights(net, folder.final)
         atomic_write(folder.path / "distributions.json", distributions.as_json())
         if cfg.method.get("archive"):
-            pack(cfg, net, folder)
+            pack(cfg, net, data.sizes, folder)
     log_artifact(logger, folder.final, f"{cfg.name}-{folder.run_id}")
     trainer.test(task, datamodule=data, verbose=False)
+    if trainer.is_global_zero and (samples := getattr(task, "samples", None)):
+        atomic_write(folder.path / "samples.jsonl", "".join(json.dumps(one) + "\n" for one in samples))
     test = {name: float(value) for name, value in trainer.callback_metrics.items() if name.startswith("test/")}
     return {
         "name": cfg.name, "method": cfg.method.name, "profile": cfg.profile, "seed": cfg.seed,
@@ -228,10 +232,11 @@ def scan(cfg: DictConfig) -> None:
     counts = {key: config[key] for key in (*COUNTS, "sensitivity", "pruning")} | {"init_from": origin, "method": None}
     folder = Path(cfg.runs) / f"scan-{run_id(counts)}"
     hush()
-    data, net = instantiate(cfg.data), instantiate(cfg.model)
-    initialise_(net, weights, skip=cfg.init_skip)
+    data = instantiate(cfg.data)
     data.prepare_data()
     data.setup("fit")
+    net = instantiate(cfg.model, **data.sizes)
+    initialise_(net, weights, skip=cfg.init_skip)
     if not data.val_size:
         raise ValueError("scan=true measures validation error, and data.validation=0 leaves nothing to validate on")
     task, constraint = instantiate(cfg.task)(net, instantiate(cfg.optimizer)), instantiate(cfg.pruning)
@@ -268,11 +273,11 @@ def scan(cfg: DictConfig) -> None:
     log.info("dense %.2f %%; picture and curves in %s; use it: -cd %s allocation=sensitivity", dense, folder, folder)
 
 
-def pack(cfg: DictConfig, net: Any, folder: RunFolder) -> None:
+def pack(cfg: DictConfig, net: Any, sizes: dict[str, int], folder: RunFolder) -> None:
     """Write the final weights as an archive, `model.dsd`, that says which network it is."""
     from dsd.compression import compress
 
-    model = json.dumps(OmegaConf.to_container(cfg.model, resolve=True))
+    model = json.dumps({**OmegaConf.to_container(cfg.model, resolve=True), **sizes})  # type: ignore[dict-item]
     archive = compress(net.state_dict(), meta={"model": model, "experiment": cfg.name, "run": folder.run_id})
     archive.save(folder.path / "model.dsd")
 
@@ -289,7 +294,8 @@ def show(folder: RunFolder) -> None:
         ledger = read_ledger(path)
         get_console().print(ledger.table((result["published"] or {}).get("ledger")))
         log.info("archive: %s bytes, %.1fx less than float32; %s", f"{ledger.size:,}", ledger.ratio, path)
-    log.info("%.0f s, %.0f images/s; result: %s", result["seconds"], result["images_per_second"], folder.result)
+    what = unit(result["metrics"]["test"])
+    log.info("%.0f s, %.0f %s/s; result: %s", result["seconds"], result["images_per_second"], what, folder.result)
 
 
 def vocabulary() -> tuple[list[str], dict[str, list[str]]]:

@@ -20,11 +20,10 @@ log = logging.getLogger("dsd")
 
 
 class PhaseProgress(Callback):
-    """Shows phase, epoch, loss, images/s, time left, and the validation error as it comes."""
+    """Shows phase, epoch, loss, images/s, time left, and what the module calls `shown`, (metric, words), as it comes."""
 
-    def __init__(self, phases: Sequence[Phase], *, metric: str = "val/error1", console: Console | None = None) -> None:
+    def __init__(self, phases: Sequence[Phase], *, console: Console | None = None) -> None:
         self._phases = flat(phases)
-        self._metric = metric
         self._console = console or get_console()
         self._plan: Plan | None = None
         self._bar: Progress | None = None
@@ -33,10 +32,12 @@ class PhaseProgress(Callback):
         self._images = 0
         self._clock = 0.0
         self._loss = ""
+        self._unit = "images"
 
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         self._plan = lay_out(trainer, self._phases)
         self._clock, self._images = time.monotonic(), 0
+        self._unit = getattr(pl_module, "unit", self._unit)
         if not trainer.is_global_zero:
             return
         if trainer.global_step:
@@ -68,8 +69,9 @@ class PhaseProgress(Callback):
         self._clock += time.monotonic()
         if self._plan is None or trainer.sanity_checking or not trainer.is_global_zero:
             return
-        value = trainer.callback_metrics.get(self._metric)
-        found = "" if value is None else f" · validation error {float(value):.2f} %"
+        key, words = getattr(pl_module, "shown", ("val/error1", "validation error {:.2f} %"))
+        value = trainer.callback_metrics.get(key)
+        found = "" if value is None else f" · {words.format(float(value))}"
         log.info(self._place(trainer) + found)
 
     def on_train_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
@@ -92,5 +94,5 @@ class PhaseProgress(Callback):
         speed = self._images / max(1e-9, time.monotonic() - self._clock)
         return (
             f"{self._phases[index].name:<8} {index + 1}/{len(self._phases)} · epoch {(trainer.global_step - first) / per_epoch:.1f}"
-            f"/{(end - first) / per_epoch:.4g} · {self._loss} · {speed:,.0f} images/s"
+            f"/{(end - first) / per_epoch:.4g} · {self._loss} · {speed:,.0f} {self._unit}/s"
         )

@@ -1,4 +1,4 @@
-"""What every data module of images shares: where the files are, and bytes to normalised floats on the device."""
+"""What every data module shares: where the files are; and those of images: bytes to normalised floats on the device."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from pytorch_lightning import LightningDataModule
-from torch import Tensor
+from torch import Tensor, nn
 
 from dsd.data.augment import to_input
 
@@ -19,7 +19,21 @@ def where(root: str | os.PathLike[str] | None) -> Path | None:
     return Path(named).expanduser() if named else None
 
 
-class ImageModule(LightningDataModule):
+class DataModule(LightningDataModule):
+    """Training, validation and test set; what only the data know of a network comes from here, after `setup`."""
+
+    train_size = val_size = test_size = 0
+
+    @property
+    def sizes(self) -> dict[str, int]:
+        """Arguments of the network that follow from the data, such as the size of a vocabulary; none by default."""
+        return {}
+
+    def initialise_(self, net: nn.Module) -> None:
+        """A new network starts from what the data know, such as word frequencies; nothing changes by default."""
+
+
+class ImageModule(DataModule):
     """Batches of (uint8 images (N, c, h, w), int64 labels (N,)) become (float32 (N, C, H, W), labels) on the device.
 
     mean, std: per channel (or one for all), in units of the full range 0..1. channels: C, or None for the data's own;
@@ -49,7 +63,6 @@ class ImageModule(LightningDataModule):
         self.batch_size, self.eval_batch_size, self.seed = batch_size, eval_batch_size, seed
         self._channels, self._size = channels, size
         self.num_classes = 0
-        self.train_size = self.val_size = self.test_size = 0
 
     def _shape(self, c: int, h: int, w: int) -> None:
         """`channels`, `size` and `image_shape` are what the network will see, given images of c channels, h x w pixels.

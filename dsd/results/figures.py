@@ -117,13 +117,16 @@ def forest(findings: Findings) -> Figure | None:
 def curves(findings: Findings, records: Sequence[Mapping[str, Any]]) -> Figure | None:
     """Learning curves: the mean over the seeds of each arm, on one axis of epochs, with the phases shaded."""
     study = findings.study
-    own = [r for r in records if r["study"] == study.name and any(v is not None for v in r["curve"]["val/error1"])]
+    watched = study.watched
+    own = [
+        r for r in records if r["study"] == study.name and any(v is not None for v in r["curve"].get(watched.key, ()))
+    ]
     if not own:
         return None
     shown = [arm for arm in study.arms if any(r["arm"] == arm.name for r in own)]
     baseline = [r for r in own if r["config"].get("method.name") == "baseline"]
     before = _length(baseline[0]) if baseline else 0.0
-    trained = _mean_curve(baseline, 0)[1][-1] if baseline else None
+    trained = _mean_curve(baseline, 0, watched.key)[1][-1] if baseline else None
     ends: list[str] = []
     with mpl.rc_context(style(f"{study.name}-curves")):
         canvas = Canvas(figsize=(8.2, 4.0))
@@ -147,7 +150,7 @@ def curves(findings: Findings, records: Sequence[Mapping[str, Any]]) -> Figure |
         first = 0.0 if before <= 4 * rest else before - rest
         for index, arm in enumerate(shown):
             rows = [r for r in own if r["arm"] == arm.name]
-            epochs, means = _mean_curve(rows, before)
+            epochs, means = _mean_curve(rows, before, watched.key)
             if _offset(rows[0], before) and trained is not None:
                 epochs, means = [before, *epochs], [trained, *means]
             axes.plot(
@@ -159,14 +162,14 @@ def curves(findings: Findings, records: Sequence[Mapping[str, Any]]) -> Figure |
         axes.set(
             xlim=(first, None),
             xlabel="epoch",
-            ylabel="validation top-1 error, %",
+            ylabel=f"{watched.label}, {watched.unit}",
             ylim=(low - 0.05 * (last - low) - 0.01, last + (last - low) + 0.01),
         )
         axes.grid(axis="y")
         axes.legend(fontsize=8, ncols=2, loc="upper center", bbox_to_anchor=(0.5, -0.14))
         svg = to_svg(canvas)
     title = f"Learning curves from epoch {first:g} on: mean over the seeds; the shaded phases are {study.figure_arm}'s; higher curves are cut off"
-    return Figure("curves", title, svg, f"Validation error over the epochs. {'; '.join(ends)}.")
+    return Figure("curves", title, svg, f"{watched.label} over the epochs. {'; '.join(ends)}.")
 
 
 def weights(name: str, moments: Sequence[Mapping[str, Any]], layer: str) -> Figure | None:
@@ -209,9 +212,9 @@ def _offset(record: Mapping[str, Any], before: float) -> float:
     return before if record["config"].get("init_from") is not None else 0.0
 
 
-def _mean_curve(rows: Sequence[Mapping[str, Any]], before: float) -> tuple[list[float], list[float]]:
+def _mean_curve(rows: Sequence[Mapping[str, Any]], before: float, key: str) -> tuple[list[float], list[float]]:
     epochs = [_offset(rows[0], before) + epoch for epoch in rows[0]["curve"]["epoch"]]
-    series = [row["curve"]["val/error1"] for row in rows if len(row["curve"]["epoch"]) == len(epochs)]
+    series = [row["curve"][key] for row in rows if len(row["curve"]["epoch"]) == len(epochs)]
     means = [
         math.fsum(v for v in column if v is not None) / max(1, sum(v is not None for v in column))
         for column in zip(*series, strict=True)

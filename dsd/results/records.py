@@ -20,7 +20,7 @@ from dsd.results.study import Arm, Study, belongs
 
 Record = dict[str, Any]
 OMITTED = (*IGNORED, "profiles")  # says nothing about the numbers, and may name folders of a machine
-COLUMNS = ("update", "epoch", "rate", "train/loss", "val/error1")
+COLUMNS = ("update", "epoch", "rate", "train/loss")  # and the study's metric of the validation set
 
 
 def collect(study: Study, results: Iterable[Result]) -> list[Record]:
@@ -56,7 +56,7 @@ def record(study: Study, arm: Arm, result: Result) -> Record:
         "config": flat(result["config"]),
         "phases": [_rounded({name: phase[name] for name in names}) for phase in result["metrics"]["phases"]],  # type: ignore[literal-required]
         "test": _rounded(result["metrics"]["test"]),
-        "curve": {column: [_rounded(row.get(column)) for row in rows] for column in COLUMNS},
+        "curve": {column: [_rounded(row.get(column)) for row in rows] for column in (*COLUMNS, study.watched.key)},
         "updates": result["updates"], "images": result["images"], "seconds": round(result["seconds"], 1),
         "restarts": result["restarts"], "started": result["started"], "finished": result["finished"],
         "versions": result["versions"], "hardware": result["hardware"], "git": result["git"],

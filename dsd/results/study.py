@@ -113,6 +113,12 @@ class Study:
         if unknown := sorted(used - names):
             raise ValueError(f"study {self.name}: rows or claims name {unknown}, which are no arms of it")
 
+    @property
+    def watched(self) -> Metric:
+        """What the learning curves show: the first metric of the validation set."""
+        shown = [metric for metric in self.metrics if metric.key.startswith("val/")]
+        return shown[0] if shown else Metric("val/error1", "validation top-1 error", "%", "lower")
+
     def arm(self, name: str) -> Arm:
         return next(arm for arm in self.arms if arm.name == name)
 

@@ -18,7 +18,10 @@ from rich.table import Table
 
 from dsd.results.schema import Result
 
-_LABELS = {"error1": "top-1 error %", "error5": "top-5 error %", "wer": "WER %", "bleu": "BLEU", "bleu4": "BLEU-4"}
+_LABELS = {
+    "error1": "top-1 error %", "error5": "top-5 error %", "wer": "WER %", "cer": "CER %",
+    "bleu": "BLEU", "bleu1": "BLEU-1", "bleu2": "BLEU-2", "bleu3": "BLEU-3", "bleu4": "BLEU-4", "perplexity": "perplexity",
+}  # fmt: skip
 _PUBLISHED_KEYS = {"error1": "top1", "error5": "top5"}
 _DASH = "–"
 
@@ -59,6 +62,11 @@ def sentences(result: Result) -> list[str]:
     return [*lines, _test_sentence(result["metrics"]["test"])]
 
 
+def unit(measured: Mapping[str, Any]) -> str:
+    """What the examples of a run with these measurements are called."""
+    return "utterances" if "test/wer" in measured else "images"
+
+
 def as_text(result: Result, *, width: int = 120) -> str:
     """The table and the sentences as plain text without colours, the table at most `width` characters wide."""
     buffer = io.StringIO()
@@ -90,7 +98,7 @@ def _published_sentence(result: Result) -> str:
     published = result["published"] or {}
     if _comparable(result):
         return f"published: {published['source']} ({published['data']})."
-    key = next((key for key in ("top1", "wer", "bleu") if any(key in row for row in rows)), None)
+    key = next((key for key in ("top1", "wer", "bleu4") if any(key in row for row in rows)), None)
     values = " / ".join(f"{row[key]:.2f}" for row in rows if key in row) if key else ""
     percent = " %" if str(published["metric"]).endswith("%") else ""
     epochs = " + ".join(f"{row['epochs']:g}" for row in rows if "epochs" in row)
@@ -114,7 +122,7 @@ def _test_sentence(test: Mapping[str, Any]) -> str:
             label = "top-5"  # "error" has just been said
         parts.append(f"{label} {_short(test[f'test/{name}'])}{percent}")
     if test.get("test/n") is not None:
-        parts.append(f"n = {int(test['test/n']):,} images")
+        parts.append(f"n = {int(test['test/n']):,} {unit(test)}")
     return f"test (final weights): {', '.join(parts) or 'not measured'}"
 
 

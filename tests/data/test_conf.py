@@ -10,7 +10,10 @@ CONF = Path(__file__).parents[2] / "conf" / "data"
 
 
 def made(name, **change):
-    config = OmegaConf.create({"seed": 3, "data": OmegaConf.merge(OmegaConf.load(CONF / f"{name}.yaml"), change)})
+    network = {"channels": 1, "small_size": 28}
+    config = OmegaConf.create(
+        {"seed": 3, "network": network, "data": OmegaConf.merge(OmegaConf.load(CONF / f"{name}.yaml"), change)}
+    )
     return instantiate(config.data)
 
 

@@ -34,7 +34,16 @@ def jobs(cfg) -> list[list[str]]:
 
 
 def test_every_sweep_is_tested():
-    assert KEPT == ["lenet300", "lenet300_momentum", "lenet300_sparsity", "lenet5", "smoke", "table7", "table7_paired"]
+    assert KEPT == [
+        "lenet300",
+        "lenet300_momentum",
+        "lenet300_sparsity",
+        "lenet5",
+        "smoke",
+        "table4",
+        "table7",
+        "table7_paired",
+    ]
 
 
 @pytest.mark.parametrize("name", KEPT)
@@ -52,7 +61,7 @@ def test_a_sweep_composes_for_every_arm(name):
 @pytest.mark.parametrize(
     ("sweep", "module"),
     [("table7", "table7"), ("table7_paired", "table7"), ("lenet300", "mnist"), ("lenet300_momentum", "mnist"),
-     ("lenet300_sparsity", "mnist"), ("lenet5", "mnist"), ("smoke", "smoke")],
+     ("lenet300_sparsity", "mnist"), ("lenet5", "mnist"), ("smoke", "smoke"), ("table4", "table4")],
 )  # fmt: skip
 def test_every_job_of_a_sweep_is_an_arm_of_its_study(sweep, module):
     studies = importlib.import_module(f"experiments.{module}").STUDIES

@@ -1,6 +1,9 @@
-"""Images for training and testing: in memory (`ImageData` with a source), or ImageNet's folders (`ImageNetData`)."""
+"""Training, validation and test sets: images (`ImageData`, `ImageNetData`) and captioned pictures (`CaptionData`)."""
 
 from dsd.data.arrays import Arrays, ImageSet
+from dsd.data.captioned import CaptionData
+from dsd.data.captions import Flickr8k, Karpathy, Scenes
+from dsd.data.features import EfficientNetLite0, Pixels, Precomputed, Timm, Torchvision
 from dsd.data.imagenet import ImageNetData
 from dsd.data.memory import Batches, ImageData
 from dsd.data.order import Order
@@ -9,13 +12,22 @@ from dsd.data.sources import Cifar10, Cifar100, Embedded, FashionMnist, Mnist
 __all__ = [
     "Arrays",
     "Batches",
+    "CaptionData",
     "Cifar10",
     "Cifar100",
+    "EfficientNetLite0",
     "Embedded",
     "FashionMnist",
+    "Flickr8k",
     "ImageData",
     "ImageNetData",
     "ImageSet",
+    "Karpathy",
     "Mnist",
     "Order",
+    "Pixels",
+    "Precomputed",
+    "Scenes",
+    "Timm",
+    "Torchvision",
 ]

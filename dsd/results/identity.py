@@ -29,6 +29,7 @@ IGNORED: tuple[str, ...] = (
     # where the data lie and how fast they are read
     "data.root",
     "data.download",
+    "data.cache",
     "data.num_workers",
     "data.workers",
     "data.eval_batch_size",

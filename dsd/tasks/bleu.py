@@ -40,7 +40,9 @@ class Bleu(Metric):
             found = self._count.corpus_score([" ".join(sentence)], [[" ".join(words)] for words in several])
             self.matches += torch.tensor(found.counts, dtype=torch.float64, device=self.matches.device)
             self.totals += torch.tensor(found.totals, dtype=torch.float64, device=self.totals.device)
-            self.lengths += torch.tensor([found.sys_len, found.ref_len], dtype=torch.float64, device=self.lengths.device)
+            self.lengths += torch.tensor(
+                [found.sys_len, found.ref_len], dtype=torch.float64, device=self.lengths.device
+            )
 
     def compute(self) -> dict[str, Tensor]:
         """BLEU-n: 100 x brevity penalty x geometric mean of the precisions of 1-grams to n-grams; 0 if one is 0."""

@@ -100,12 +100,16 @@ class Captioning(pl.LightningModule):
         lengths_B = (words_BT != PADDING).sum(1)
         targets_BT = targets_BT.scatter(1, lengths_B[:, None], END)
         scores_BTV = self.net(features_BF, words_BT)
-        total = cross_entropy(scores_BTV.flatten(0, 1).float(), targets_BT.flatten(), ignore_index=PADDING, reduction="sum")
+        total = cross_entropy(
+            scores_BTV.flatten(0, 1).float(), targets_BT.flatten(), ignore_index=PADDING, reduction="sum"
+        )
         return total, lengths_B.sum() + len(words_BT)
 
     def _measure(self, stage: str, batch: Batch) -> None:
         features_BF, words_BRT, images_B = batch
-        total, count = self._loss(features_BF.repeat_interleave(words_BRT.shape[1], 0), words_BRT.flatten(0, 1))
+        words_NT, features_NF = words_BRT.flatten(0, 1), features_BF.repeat_interleave(words_BRT.shape[1], 0)
+        said = (words_NT != PADDING).any(1)  # an image may have fewer sentences than another
+        total, count = self._loss(features_NF[said], words_NT[said])
         self._losses[stage].update(total / count, weight=count)  # type: ignore[operator]
         data = self.trainer.datamodule  # type: ignore[attr-defined]
         found = decode(self.net, features_BF, beam=self._beam[stage], longest=self._longest)

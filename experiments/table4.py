@@ -8,6 +8,13 @@ from dsd.results.study import Arm, Claim, Metric, Row, Study
 TITLE = "Table 4: NeuralTalk on Flickr8k, is the gain of Dense-Sparse-Dense real?"
 
 BLEU = tuple(Metric(f"test/bleu{n}", f"BLEU-{n} on the test pictures", "BLEU", "higher") for n in (4, 1, 2, 3))
+ONLY_DENSE = (
+    "baseline_seed",
+    "profiles.cpu.sparse",
+    "profiles.cpu.redense",
+    "recipe.sparse.rate.rate",
+    "recipe.redense.rate.rate",
+)
 PERPLEXITY = Metric("val/perplexity", "perplexity on the validation sentences", "a word", "lower")
 
 CAPTIONS = Study(
@@ -15,9 +22,19 @@ CAPTIONS = Study(
     title="8 paired seeds of four arms, and the baseline they start from",
     question="With the same seed, the same baseline and as many updates, does DSD at 80 % caption pictures better than fine-tuning?",
     source="Han et al., ICLR 2017, Table 5; published: one run each, 6,000 training pictures, VGG-16 features",
-    words=("experiment=dsd_neuraltalk_flickr8k", "profile=cpu", "baseline_seed=${seed}"),
+    words=(
+        "experiment=dsd_neuraltalk_flickr8k",
+        "profile=cpu",
+        "baseline_seed=${seed}",
+        "profiles.cpu.dense=10",
+        "profiles.cpu.sparse=6",
+        "profiles.cpu.redense=4",
+        "recipe.dense.rate.rate=0.001",
+        "recipe.sparse.rate.rate=0.0003",
+        "recipe.redense.rate.rate=0.0001",
+    ),  # fmt: skip
     arms=(
-        Arm("baseline", ("method=baseline",), "baseline, fewer updates", without=("baseline_seed",)),
+        Arm("baseline", ("method=baseline",), "baseline, fewer updates", without=ONLY_DENSE),
         Arm("dense", ("method=dense",), "dense, base schedule throughout"),
         Arm("finetune", ("method=finetune",), "fine-tuning at DSD's rates"),
         Arm("dsd", ("method=dsd",), "DSD, 80 %"),
@@ -45,6 +62,8 @@ CAPTIONS = Study(
     notes=(
         "753 of Flickr8k's 6,000 training pictures, 113 for validation, 125 for the test: BLEU here is not comparable with published "
         "numbers; only differences between arms are meant.",
+        "Rates were chosen before the study, by the validation perplexity of the dense network (seed 0, rates 1e-2, 3e-3, 2e-3 and 1e-3): "
+        "with the published 1e-2 it stays above 46, with 1e-3, the default of NeuralTalk's code, it reaches 20.2 after 7 to 12 epochs.",
         "Published cells are BLEU-4. Captions of the final weights are decoded with 20 beams.",
     ),
     decomposition=("dsd", "finetune", "baseline"),

@@ -32,7 +32,7 @@ CAPTIONS = Study(
         "recipe.dense.rate.rate=0.001",
         "recipe.sparse.rate.rate=0.0003",
         "recipe.redense.rate.rate=0.0001",
-    ),  # fmt: skip
+    ),
     arms=(
         Arm("baseline", ("method=baseline",), "baseline, fewer updates", without=ONLY_DENSE),
         Arm("dense", ("method=dense",), "dense, base schedule throughout"),

@@ -1,4 +1,5 @@
-"""Training, validation and test sets: images (`ImageData`, `ImageNetData`) and captioned pictures (`CaptionData`)."""
+"""Training, validation and test sets: images (`ImageData`, `ImageNetData`) and captioned pictures (`CaptionData`),
+speech (`SpeechData`)."""
 
 from dsd.data.arrays import Arrays, ImageSet
 from dsd.data.captioned import CaptionData
@@ -8,6 +9,8 @@ from dsd.data.imagenet import ImageNetData
 from dsd.data.memory import Batches, ImageData
 from dsd.data.order import Order
 from dsd.data.sources import Cifar10, Cifar100, Embedded, FashionMnist, Mnist
+from dsd.data.speech import SpeechData
+from dsd.data.utterances import Kaldi, LibriSpeech, Manifest, Synthesised
 
 __all__ = [
     "Arrays",
@@ -22,12 +25,17 @@ __all__ = [
     "ImageData",
     "ImageNetData",
     "ImageSet",
+    "Kaldi",
     "Karpathy",
+    "LibriSpeech",
+    "Manifest",
     "Mnist",
     "Order",
     "Pixels",
     "Precomputed",
     "Scenes",
+    "SpeechData",
+    "Synthesised",
     "Timm",
     "Torchvision",
 ]

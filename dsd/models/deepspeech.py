@@ -46,7 +46,7 @@ class DeepSpeech1(nn.Module):
         self.dropout = nn.Dropout(dropout)
         for layer in (self.conv0, self.fc1, self.fc2, self.recurrent3.input, self.fc4):
             nn.init.kaiming_normal_(layer.weight, nonlinearity="relu")
-            nn.init.zeros_(layer.bias)
+            nn.init.zeros_(layer.bias)  # type: ignore[arg-type]
 
     def forward(self, x_BTF: Tensor, lengths_B: Tensor) -> tuple[Tensor, Tensor]:
         """Scores (B, ceil(T / stride), symbols) and lengths (B,). ValueError for another shape."""
@@ -104,4 +104,4 @@ class DeepSpeech2(nn.Module):
         x_BTK = x_BCFT.flatten(1, 2).transpose(1, 2)
         normed_BTK = clipped(norm(x_BTK, valid_frames(lengths_B, x_BTK.shape[1])))
         normed_BTK = normed_BTK * valid_frames(lengths_B, x_BTK.shape[1])[..., None]
-        return normed_BTK.transpose(1, 2).unflatten(1, x_BCFT.shape[1:3])
+        return normed_BTK.transpose(1, 2).reshape_as(x_BCFT)

@@ -2,5 +2,6 @@
 
 from dsd.tasks.captioning import Captioning
 from dsd.tasks.classification import Classification
+from dsd.tasks.speech import Speech
 
-__all__ = ["Captioning", "Classification"]
+__all__ = ["Captioning", "Classification", "Speech"]

@@ -75,6 +75,11 @@ def tiny_imagenet(tmp_path_factory) -> Path:
 def shaped_like(cfg, tiny_imagenet: Path, tmp_path: Path):
     """The same config, with data of the same shape in the place of what may not be here."""
     OmegaConf.set_struct(cfg, False)
+    if cfg.network.get("kind") == "speech":
+        cfg.data.source = {"_target_": "dsd.data.Synthesised", "train": 4, "val": 1, "test": 1}
+        cfg.data.update(cache=str(tmp_path))
+        cfg.model.width = 16
+        return cfg
     if cfg.network.get("kind") == "captioning":
         cfg.data.source = {"_target_": "dsd.data.Scenes", "train": 6, "val": 2, "test": 2}
         cfg.data.extractor = {"_target_": "dsd.data.Pixels", "side": 8}

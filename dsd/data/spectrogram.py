@@ -62,7 +62,7 @@ def spectrograms(utterances: Sequence[Utterance], *, cache: Path) -> tuple[Frame
     """(frames of all, 161) float16, mapped from a file in `cache`, and where each begins and the last ends, (n + 1,)."""
     digest = hashlib.sha256(json.dumps([VERSION, RATE, WINDOW, HOP]).encode())
     for utterance in utterances:
-        digest.update(hashlib.sha256(utterance.content()).digest())
+        digest.update(hashlib.sha256(utterance.key.encode() or utterance.content()).digest())
     path = cache / f"spectrograms-{digest.hexdigest()[:16]}.npy"
     borders = path.with_suffix(".borders.npy")
     kept = _kept(path, borders, len(utterances))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -189,7 +190,7 @@ class SpeechData(DataModule):
 
 def steps_needed(text: str) -> int:
     """Steps that CTC needs at least: one a symbol, and a blank between two that are the same."""
-    return max(1, len(text) + sum(a == b for a, b in zip(text, text[1:], strict=False)))
+    return max(1, len(text) + sum(a == b for a, b in pairwise(text)))
 
 
 def held_speakers(speakers: Sequence[str], share: float, *, seed: int) -> npt.NDArray[np.bool_]:

@@ -19,7 +19,7 @@ from typing import Protocol
 
 import numpy as np
 
-from dsd.data.synthesiser import VOICES, speak
+from dsd.data.synthesiser import VOICES, Line, espeak, spoken
 
 PARTS = ("train", "val", "test")
 ALPHABET = " 'abcdefghijklmnopqrstuvwxyz"
@@ -29,13 +29,17 @@ SMALL = "or run without files: data=embedded_speech"
 
 @dataclass(frozen=True)
 class Utterance:
-    """Somebody says `transcript` (as in its source); `content` gives the bytes of the sound file."""
+    """Somebody says `transcript` (as in its source); `content` gives the bytes of the sound file.
+
+    `key` tells contents apart where making them takes long; "" if they must be looked at.
+    """
 
     name: str
     part: str
     transcript: str
     speaker: str
     content: Callable[[], bytes]
+    key: str = ""
 
 
 class SpeechSource(Protocol):
@@ -148,18 +152,25 @@ class Synthesised:
         """The utterances; `root` isn't looked at."""
         counts = zip(PARTS, (self.train, self.val, self.test), strict=True)
         parts = [part for part, count in counts for _ in range(count)]
-        return [_spoken(number, part) for number, part in enumerate(parts)]
+        lines = tuple(map(_line, range(len(parts))))
+        return [
+            Utterance(f"{n:04}.wav", part, lines[n].text, "", partial(_said, lines, n), repr((espeak(), len(lines), n)))
+            for n, part in enumerate(parts)
+        ]
 
 
 WORDS = ("zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "yes", "no", "go", "stop",
          "enter", "erase", "help", "repeat")  # fmt: skip
 
 
-def _spoken(number: int, part: str) -> Utterance:
+def _line(number: int) -> Line:
     draw = np.random.default_rng(number)
     words = " ".join(draw.choice(WORDS, int(draw.integers(2, 5))))
-    voice, speed, pitch = str(draw.choice(VOICES)), int(draw.integers(140, 190)), int(draw.integers(35, 65))
-    return Utterance(f"{number:04}.wav", part, words, "", partial(speak, words, voice=voice, speed=speed, pitch=pitch))
+    return Line(words, str(draw.choice(VOICES)), int(draw.integers(140, 190)), int(draw.integers(35, 65)))
+
+
+def _said(lines: tuple[Line, ...], number: int) -> bytes:
+    return spoken(lines)[number]
 
 
 def _tsv(path: Path) -> Iterator[tuple[str, str, str]]:

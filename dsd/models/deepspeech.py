@@ -6,6 +6,8 @@ utterance never changes a score before it. Layers are numbered as in the tables.
 
 from __future__ import annotations
 
+from itertools import pairwise
+
 import torch
 from torch import Tensor, nn
 
@@ -77,9 +79,7 @@ class DeepSpeech2(nn.Module):
         self.conv1 = nn.Conv2d(channels, channels, (21, 11), stride=(2, 1), padding=(10, 5), bias=False)
         self.norm1 = SequenceNorm(channels * last)
         widths = [channels * last, *[width] * depth]
-        self.recurrent = nn.ModuleList(
-            BidirectionalRecurrent(a, b, norm=SequenceNorm(b)) for a, b in zip(widths[:-1], widths[1:], strict=True)
-        )
+        self.recurrent = nn.ModuleList(BidirectionalRecurrent(a, b, norm=SequenceNorm(b)) for a, b in pairwise(widths))
         self.fc = nn.Linear(width, width, bias=False)
         self.norm = SequenceNorm(width)
         self.ctc = nn.Linear(width, symbols)

@@ -35,13 +35,13 @@ class Scan(torch.autograd.Function):
         for t, p_BH in enumerate(projected_TBH):
             h_BH = torch.addmm(p_BH, h_BH, weight.t()).clamp_(0, CLIP).mul_(valid_TB1[t])
             hidden_TBH[t] = h_BH
-        ctx.save_for_backward(hidden_TBH, weight_HH, valid_TB1)
+        ctx.save_for_backward(hidden_TBH, weight_HH)
         return hidden_TBH
 
     @staticmethod
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor, Tensor, None]:
         (grad_TBH,) = grads
-        hidden_TBH, weight_HH, valid_TB1 = ctx.saved_tensors
+        hidden_TBH, weight_HH = ctx.saved_tensors
         weight = weight_HH.to(hidden_TBH.dtype)
         open_TBH = ((hidden_TBH > 0) & (hidden_TBH < CLIP)).to(hidden_TBH.dtype)  # padding has h = 0: closed
         inner_TBH = torch.empty_like(hidden_TBH)

@@ -45,7 +45,11 @@ class Speech(pl.LightningModule):
         super().__init__()
         self.net = net
         self._optimizer, self._alphabet, self._flush = optimizer, alphabet, flush_denormal
-        rates: dict[str, Metric | MetricCollection] = {"wer": WordErrorRate(), "cer": CharErrorRate(), "loss": MeanMetric()}
+        rates: dict[str, Metric | MetricCollection] = {
+            "wer": WordErrorRate(),
+            "cer": CharErrorRate(),
+            "loss": MeanMetric(),
+        }
         self._metrics = nn.ModuleDict({stage: MetricCollection(rates).clone() for stage in ("val", "test")})
         self.samples: list[dict[str, Any]] = []
 

@@ -168,6 +168,8 @@ def train(cfg: DictConfig, folder: RunFolder, weights: Any, logger: Any) -> dict
     hush()
     if cfg.threads:
         torch.set_num_threads(cfg.threads)
+    if cfg.task.get("flush_denormal"):
+        torch.set_flush_denormal(True)  # before the first parallel operation: threads inherit it when they are made
     torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]  # deterministic enough, and half the memory traffic
     began = datetime.now(UTC)
     pl.seed_everything(cfg.seed, workers=True, verbose=False)

@@ -26,7 +26,8 @@ class Speech(pl.LightningModule):
 
     alphabet: symbols 1, 2, ...; 0 is the blank. The loss is the mean over utterances of CTC's, in nats. flush_denormal:
     gradients that vanish over hundreds of frames become denormal numbers, which stall a CPU (14 times slower measured
-    on Deep Speech 1); they are taken as 0 in this process. Logs val/ and test/ `wer`, `cer` (in %) and `loss`.
+    on Deep Speech 1); they are taken as 0 in this thread, and in torch's own threads if it has made none yet (in a loop
+    of your own call `torch.set_flush_denormal(True)` first of all). Logs val/ and test/ `wer`, `cer` (in %) and `loss`.
 
     `samples` afterwards: {utterance, reference, hypothesis, words, errors} of every test utterance.
     """

@@ -41,6 +41,8 @@ def test_every_sweep_is_tested():
         "lenet5",
         "smoke",
         "table4",
+        "table5",
+        "table6",
         "table7",
         "table7_paired",
     ]
@@ -61,12 +63,13 @@ def test_a_sweep_composes_for_every_arm(name):
 @pytest.mark.parametrize(
     ("sweep", "module"),
     [("table7", "table7"), ("table7_paired", "table7"), ("lenet300", "mnist"), ("lenet300_momentum", "mnist"),
-     ("lenet300_sparsity", "mnist"), ("lenet5", "mnist"), ("smoke", "smoke"), ("table4", "table4")],
+     ("lenet300_sparsity", "mnist"), ("lenet5", "mnist"), ("smoke", "smoke"), ("table4", "table4"),
+     ("table5", "table5"), ("table6", "table6")],
 )  # fmt: skip
 def test_every_job_of_a_sweep_is_an_arm_of_its_study(sweep, module):
     studies = importlib.import_module(f"experiments.{module}").STUDIES
     found = set()
-    for job in [w for w in jobs(kept(sweep)) if "seed=3" in w]:
+    for job in [w for w in jobs(kept(sweep)) if "seed=2" in w]:
         cfg = kept(sweep, *job)
         config = OmegaConf.to_container(cfg, resolve=False)
         config.pop("hydra")

@@ -23,6 +23,7 @@ from hydra.types import RunMode
 from hydra.utils import instantiate
 from omegaconf import DictConfig, OmegaConf
 from rich import get_console
+from yaml import YAMLError
 
 from dsd.console import Refused, explained, hush, recorded, speak
 from dsd.results.identity import run_id
@@ -322,6 +323,9 @@ def main() -> int:
         job()
     except HydraException as error:
         log.error(explained(error, *vocabulary()))
+        return 2
+    except YAMLError as error:
+        log.error("a config file is not YAML: %s", " ".join(str(error).split()))
         return 2
     except Exception as error:
         if Sweep.folder is None:

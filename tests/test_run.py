@@ -270,3 +270,13 @@ def test_a_scan_is_no_job_of_a_sweep(tmp_path):
     code, said = call("-m", *QUICK, f"runs={tmp_path}", "scan=true", "seed=0,1")
     assert code == 1
     assert "leave -m out" in said
+
+
+def test_a_config_that_is_no_yaml_is_named(tmp_path):
+    (tmp_path / "optimizer").mkdir()
+    (tmp_path / "optimizer" / "mine.yaml").write_text("lr: 0.1: 2\n")
+    code, said = call("-cd", str(tmp_path), "optimizer=mine")
+    assert code == 2
+    assert "mine.yaml" in said
+    assert "line 1" in said
+    assert "Traceback" not in said

@@ -38,9 +38,15 @@ COMBINATIONS = [(e, p) for e in names("experiment") for p in names("profile") if
 @pytest.mark.parametrize(("experiment", "profile"), COMBINATIONS)
 def test_all_arms_have_the_same_updates(experiment, profile):
     """`baseline` alone is shorter: it is the papers' own first row."""
-    updates = {}
+    words, updates = (f"experiment={experiment}", f"profile={profile}"), {}
+    alone = composed(*words)
+    OmegaConf.set_struct(alone, False)
     for method in names("method"):
-        cfg = composed(f"experiment={experiment}", f"profile={profile}", f"method={method}")
+        path = CONF / "method" / f"{method}.yaml"
+        builds_on_others = "defaults:" in path.read_text()
+        cfg = composed(*words, f"method={method}") if builds_on_others else alone
+        if not builds_on_others:  # one file, put in place: 20 times faster than composing everything again
+            cfg.method = OmegaConf.load(path)
         OmegaConf.to_container(cfg, resolve=True, throw_on_missing=True)
         assert cfg.method.name == method
         updates[method] = Plan(phases_of(cfg), 300).updates

@@ -84,14 +84,16 @@ class DeepSpeech2(nn.Module):
         self.norm = SequenceNorm(width)
         self.ctc = nn.Linear(width, symbols)
         self.dropout = nn.Dropout(dropout)
+        for conv in (self.conv0, self.conv1):  # with few channels, in bfloat16, three times faster on a CPU
+            conv.to(memory_format=torch.channels_last)
 
     def forward(self, x_BTF: Tensor, lengths_B: Tensor) -> tuple[Tensor, Tensor]:
         """Scores (B, ceil(T / 2), symbols) and lengths (B,). ValueError for another shape."""
         check_spectrograms(x_BTF, lengths_B, self.bins)
         x_BTF = x_BTF * valid_frames(lengths_B, x_BTF.shape[1])[..., None]
-        x_BCFT = x_BTF.transpose(1, 2)[:, None]
+        x_BCFT = x_BTF.transpose(1, 2)[:, None].contiguous(memory_format=torch.channels_last)
         lengths_B = (lengths_B + 1) // 2
-        x_BCFT = self._normed(self.conv0(x_BCFT), self.norm0, lengths_B)
+        x_BCFT = self._normed(self.conv0(x_BCFT), self.norm0, lengths_B).contiguous(memory_format=torch.channels_last)
         x_BCFT = self._normed(self.conv1(x_BCFT), self.norm1, lengths_B)
         x_BTH = x_BCFT.flatten(1, 2).transpose(1, 2)
         valid_BT = valid_frames(lengths_B, x_BTH.shape[1])

@@ -3,7 +3,7 @@
 Here: the 1,000 pictures of Flickr8k that are to be had, and features of EfficientNet-Lite0.
 """
 
-from dsd.results.study import Arm, Claim, Metric, Row, Study
+from dsd.results.study import Arm, Claim, Metric, Row, Samples, Study
 
 TITLE = "Table 4: NeuralTalk on Flickr8k, is the gain of Dense-Sparse-Dense real?"
 
@@ -51,6 +51,7 @@ CAPTIONS = Study(
         "Published cells are BLEU-4. Captions of the final weights are decoded with 20 beams.",
     ),
     decomposition=("dsd", "finetune", "baseline"),
+    samples=Samples(("finetune", "dsd"), pictures="flickr8k/Flicker8k_Dataset"),
 )
 
 STUDIES = (CAPTIONS,)

@@ -3,7 +3,7 @@
 Here: AN4 (0.71 hours of training speech, 74 speakers) instead of the Wall Street Journal, and a narrower network.
 """
 
-from dsd.results.study import Arm, Claim, Metric, Row, Study
+from dsd.results.study import Arm, Claim, Metric, Row, Samples, Study
 
 TITLE = "Table 5: Deep Speech 1, is the gain of Dense-Sparse-Dense real?"
 
@@ -50,6 +50,7 @@ SPEECH1 = Study(
     margin=1.0,
     notes=(),
     decomposition=("dsd", "finetune", "baseline"),
+    samples=Samples(("baseline", "finetune", "dsd", "dsdsd")),
 )
 
 STUDIES = (SPEECH1,)

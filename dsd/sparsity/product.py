@@ -18,11 +18,12 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 WORD = 16  # weights
 GRAIN = 32768  # weights: what PyTorch divides among threads has more (at::internal::GRAIN_SIZE)
 HEAD, ROW = 3, 3  # numbers in the kernel's table
+PLAIN = (Tensor, nn.Parameter)
 Words = npt.NDArray[np.uint16]
 
 
@@ -43,10 +44,15 @@ class Product:
         if not self._keep:
             return
         for weight, n in zip(weights, self._sizes, strict=True):
-            if not (weight.dtype is torch.float32 and weight.is_cpu and weight.is_contiguous() and weight.numel() == n):
+            if type(weight) not in PLAIN or not (  # wrappers, as of sharded weights, have no address of their own
+                weight.dtype is torch.float32 and weight.is_cpu and weight.is_contiguous() and weight.numel() == n
+            ):
                 self._by_factors(weights)
                 return
         self._by_words(weights)
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return Product, (self._keep,)  # a copy has addresses of its own
 
     def _by_words(self, weights: Sequence[Tensor]) -> None:
         """Float32, on the CPU, contiguous."""

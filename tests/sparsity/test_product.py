@@ -1,5 +1,7 @@
 """The kernel gives the bits of a plain product, by any number of threads, and knows when it isn't for it to do."""
 
+import copy
+
 import pytest
 import torch
 from torch import nn
@@ -70,6 +72,28 @@ def test_weights_that_move_and_change_their_type_are_found():
         layer.weight.data = change(torch.randn(30, 40))
         held.project_()
         assert torch.equal(layer.weight != 0, held.mask["weight"])
+
+
+def test_a_copy_has_addresses_of_its_own():
+    (weights, keep), (others, _) = drawn(), drawn()
+    first = Product(keep)
+    first(weights)
+    second = copy.deepcopy(first)
+    del first
+    second(others)
+    assert all(map(torch.equal, bits(weights), bits(others)))
+
+
+class Wrapped(torch.Tensor):
+    """A kind of tensor that may keep its numbers elsewhere."""
+
+
+def test_other_kinds_of_tensors_are_left_to_pytorch():
+    weights, keep = drawn(((30, 20),))
+    apply = Product(keep)
+    apply([weights[0].as_subclass(Wrapped)])
+    assert apply._factors
+    assert torch.equal(torch.nan_to_num(weights[0]) != 0, keep[0] & (torch.nan_to_num(weights[0]) != 0))
 
 
 def test_autograd_notices_the_change():

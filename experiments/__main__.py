@@ -1,7 +1,7 @@
 """Report of a study, from the runs that are there: `python -m experiments table7`. It never trains.
 
 Reads the folder of runs (if there is one) and the committed records, prints what is missing as commands, and writes
-`experiments/<name>/`: records.jsonl, weights.json, report.html, report.md and the figures. From the records alone it
+`experiments/<name>/`: records.jsonl, weights.json, samples.json, report.html, report.md and the figures. From the records alone it
 writes the same report again.
 """
 
@@ -10,12 +10,13 @@ from __future__ import annotations
 import argparse
 import importlib
 import json
+import os
 import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from dsd.results import records
+from dsd.results import records, samples
 from dsd.results.analysis import analyse
 from dsd.results.report import Section, section, write
 from dsd.results.store import Store, atomic_write
@@ -35,13 +36,32 @@ def report(name: str, runs: Path, folder: Path) -> list[Section]:
     studies: tuple[Study, ...] = module.STUDIES
     store, path = Store(runs), folder / "records.jsonl"
     old, results = records.read(path), list(store.results())
-    everything = records.merge(old, [one for study in studies for one in records.collect(study, results)])
+    new = [one for study in studies for one in records.collect(study, results)]
+    for one in new:
+        if counts := records.utterances(samples.of_run(store, one["run_id"])):
+            one["utterances"] = counts
+    everything = records.merge(old, new)
     if everything != old:
         records.write(path, everything)
     weights = kept_weights(folder / "weights.json", studies, everything, store)
-    sections = [section(analyse(s, everything), everything, weights.get(s.name)) for s in studies]
+    shown = kept_samples(folder / "samples.json", studies, everything, store)
+    sections = [section(analyse(s, everything), everything, weights.get(s.name), shown.get(s.name)) for s in studies]
     write(folder, module.TITLE, sections, f"python -m experiments {name}")
     return sections
+
+
+def kept_samples(
+    path: Path, studies: Sequence[Study], everything: Sequence[records.Record], store: Store
+) -> dict[str, Any]:
+    """Pictures or utterances with what the arms said of them, of each study that shows some: see dsd/results/samples.py."""
+    old: dict[str, Any] = json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
+    data = Path(os.environ["DSD_DATA"]) if "DSD_DATA" in os.environ else None
+    found = {s.name: samples.kept(old.get(s.name, {}), s, everything, store, data) for s in studies}
+    new = old | {name: one for name, one in found.items() if one}
+    text = json.dumps(new, ensure_ascii=False, indent=1) + "\n"
+    if new and (not path.exists() or path.read_text(encoding="utf-8") != text):
+        atomic_write(path, text)
+    return new
 
 
 def kept_weights(

@@ -171,7 +171,7 @@ def callback() -> dict[str, Any]:
 def sparse() -> dict[str, Any]:
     small, large = batches()
     return {
-        "LeNet-300-100, batch 64": alternating(lenet300, small, 40, 60),
+        "LeNet-300-100, batch 64": alternating(lenet300, small, 16, 250),
         "ResNet-20, batch 128": alternating(resnet20, large, 8, 15),
     }
 

@@ -5,7 +5,7 @@ Here: the 1,000 pictures of Flickr8k that are to be had, and features of Efficie
 
 from dataclasses import replace
 
-from dsd.results.study import Arm, Claim, Metric, Row, Study
+from dsd.results.study import Arm, Claim, Metric, Row, Samples, Study
 
 TITLE = "Table 4: NeuralTalk on Flickr8k, is the gain of Dense-Sparse-Dense real?"
 
@@ -53,6 +53,7 @@ CAPTIONS = Study(
         "Published cells are BLEU-4. Captions of the final weights are decoded with 20 beams.",
     ),
     decomposition=("dsd", "finetune", "baseline"),
+    samples=Samples(("finetune", "dsd"), pictures="flickr8k/Flicker8k_Dataset"),
 )
 
 BY_PERPLEXITY = replace(
@@ -63,6 +64,7 @@ BY_PERPLEXITY = replace(
     source="Not published. Asked after BLEU had been seen, so it says what to look for, and proves nothing by itself",
     metrics=(Metric("test/perplexity", "perplexity on the test sentences", "a word", "lower"), PERPLEXITY),
     rows=tuple(replace(row, published=None) for row in CAPTIONS.rows),
+    samples=None,
     notes=("Perplexity is what NeuralTalk chooses its networks by (PROTOCOLS 1.5).",),
 )
 

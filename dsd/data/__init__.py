@@ -6,6 +6,7 @@ from dsd.data.captioned import CaptionData
 from dsd.data.captions import Flickr8k, Karpathy, Scenes
 from dsd.data.features import EfficientNetLite0, Pixels, Precomputed, Timm, Torchvision
 from dsd.data.imagenet import ImageNetData
+from dsd.data.ldc import Ldc
 from dsd.data.memory import Batches, ImageData
 from dsd.data.order import Order
 from dsd.data.sources import Cifar10, Cifar100, Embedded, FashionMnist, Mnist
@@ -27,6 +28,7 @@ __all__ = [
     "ImageSet",
     "Kaldi",
     "Karpathy",
+    "Ldc",
     "LibriSpeech",
     "Manifest",
     "Mnist",

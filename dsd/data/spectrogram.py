@@ -7,6 +7,7 @@ import io
 import json
 import logging
 import os
+import re
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, cast
@@ -31,13 +32,18 @@ Frames = npt.NDArray[np.float16]
 
 def sound(utterance: Utterance) -> torch.Tensor:
     """(samples,) float32 at 16 kHz, the mean of the channels. ValueError naming what cannot be read, or is empty."""
-    try:
-        samples, rate = soundfile.read(io.BytesIO(utterance.content()), dtype="float32", always_2d=True)
-    except soundfile.SoundFileError as error:
+    content = utterance.content()
+    if content.startswith(b"NIST_1A") and (
+        packed := re.search(rb"sample_coding -s\d+ \S*(shorten|wavpack|shortpack)", content[:1024])
+    ):
         raise ValueError(
-            f"{utterance.name} is no sound that libsndfile reads, or is damaged ({error}). WSJ's compressed SPHERE files: "
-            "sph2pipe -f wav first"
-        ) from error
+            f"{utterance.name} is a SPHERE file compressed by {packed[1].decode()}, which libsndfile doesn't read: "
+            "sph2pipe -p -f wav IN OUT writes one that it does, for every file; the names may stay as they are"
+        )
+    try:
+        samples, rate = soundfile.read(io.BytesIO(content), dtype="float32", always_2d=True)
+    except soundfile.SoundFileError as error:
+        raise ValueError(f"{utterance.name} is no sound that libsndfile reads, or is damaged ({error})") from error
     mono = torch.from_numpy(samples.mean(1))
     if len(mono) < WINDOW * rate // RATE:
         raise ValueError(

@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from dsd.results import statistics as st
+from dsd.results.statistics import words
 from dsd.results.study import Claim, Metric, Row, Study, missing
 
 Values = dict[int, float]  # seed -> value
@@ -25,6 +26,7 @@ class Line:
     epochs: float | None
     rate: tuple[float, float] | None
     sparsity: float | None
+    spoken: st.Rate | None  # the same over utterances, all seeds together
 
 
 @dataclass(frozen=True)
@@ -81,8 +83,45 @@ def _line(study: Study, records: Sequence[Mapping[str, Any]], row: Row) -> Line:
     phase = own[0]["phases"][row.phase] if own else None
     return Line(
         row, found, summary, interval, others, phase and phase["epochs"], phase and (phase["rate_first"], phase["rate_last"]),
-        phase and max(phase["sparsity"], 0.0),
+        phase and max(phase["sparsity"], 0.0), spoken(study, own) if row.phase in (-1, _last(own)) else None,
     )  # fmt: skip
+
+
+def _last(own: Sequence[Mapping[str, Any]]) -> int:
+    return len(own[0]["phases"]) - 1 if own else -1
+
+
+def spoken(study: Study, own: Sequence[Mapping[str, Any]]) -> st.Rate | None:
+    """Word errors of these runs in % of the words, with the interval over utterances; None if they have none."""
+    if study.metrics[0].key != "test/wer" or not own or not all(r.get("utterances") for r in own):
+        return None
+    errors, sizes = _counts(study, own)
+    return st.rate(errors, sizes, confidence=study.confidence, resamples=study.resamples, seed=0)
+
+
+def _counts(study: Study, own: Sequence[Mapping[str, Any]]) -> tuple[list[int], list[int]]:
+    """(errors, words) of each utterance, summed over the runs. Raises ValueError if they heard different utterances."""
+    said = own[0]["utterances"]["words"]
+    if other := next((r for r in own if r["utterances"]["words"] != said), None):
+        raise ValueError(
+            f"study {study.name}: runs {own[0]['run_id']} and {other['run_id']} were tested on different utterances; "
+            "move one out of the folder"
+        )
+    return [sum(e) for e in zip(*(r["utterances"]["errors"] for r in own), strict=True)], [len(own) * n for n in said]
+
+
+def _spoken_check(study: Study, records: Sequence[Mapping[str, Any]], claim: Claim) -> tuple[str, ...]:
+    """The claim over utterances, where both arms have the same seeds: a sentence, or none."""
+    own = [r for r in records if r["study"] == study.name and r["arm"] in (claim.treated, claim.control)]
+    arms = {arm: {r["seed"]: r for r in own if r["arm"] == arm} for arm in (claim.treated, claim.control)}
+    common = sorted(arms[claim.treated].keys() & arms[claim.control].keys())
+    pairs = {arm: [found[seed] for seed in common] for arm, found in arms.items()}
+    if claim.phase != -1 or not common or any(spoken(study, runs) is None for runs in pairs.values()):
+        return ()
+    _counts(study, [*pairs[claim.treated], *pairs[claim.control]])  # the same utterances
+    (treated, sizes), (control, _) = (_counts(study, pairs[arm]) for arm in (claim.treated, claim.control))
+    found = st.rate_difference(treated, control, sizes, confidence=study.confidence, resamples=study.resamples, seed=0)
+    return (f"treated - control, these {words.plural(len(common), 'pair')} of networks. {found.sentence}",)
 
 
 def _summary(found: Sequence[float]) -> st.Summary | None:
@@ -137,7 +176,8 @@ def _weigh(study: Study, records: Sequence[Mapping[str, Any]], claim: Claim) -> 
         found = st.one_sample_t(a, b[0], confidence=c)
         return replace(empty, comparison=found, p=found.p, checks=(st.normality(a, alpha=1 - c).sentence,))
     tost = st.equivalence(found.effect, margin=study.margin, alpha=1 - c).sentence
-    return replace(empty, comparison=found, p=found.p, size=size, bootstrap=boot, checks=(*checks, tost))
+    checks = (*checks, tost, *_spoken_check(study, records, claim))
+    return replace(empty, comparison=found, p=found.p, size=size, bootstrap=boot, checks=checks)
 
 
 def _judge(study: Study, judged: Judged) -> Judged:

@@ -63,6 +63,15 @@ def record(study: Study, arm: Arm, result: Result) -> Record:
     }  # fmt: skip
 
 
+def utterances(samples: Sequence[Mapping[str, Any]]) -> dict[str, list[int]]:
+    """{"words": [...], "errors": [...]} of a run's transcripts (samples.jsonl), in order of their names; else nothing.
+
+    Kept in a speech run's record as `utterances`.
+    """
+    counted = sorted((s for s in samples if "errors" in s), key=lambda s: str(s["utterance"]))
+    return {key: [int(s[key]) for s in counted] for key in ("words", "errors")} if counted else {}
+
+
 def flat(config: Mapping[str, Any], path: str = "") -> dict[str, Any]:
     """Nested mappings as one of dotted keys; lists of mappings by number. Without what cannot change the numbers."""
     found: dict[str, Any] = {}

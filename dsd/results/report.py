@@ -11,9 +11,9 @@ from typing import Any
 from jinja2 import Environment, PackageLoader, StrictUndefined, select_autoescape
 from markupsafe import Markup
 
-from dsd.results.analysis import Findings
+from dsd.results.analysis import Findings, spoken
 from dsd.results.figures import Figure, curves, forest, points, weights
-from dsd.results.statistics import words
+from dsd.results.statistics import Rate, words
 from dsd.results.store import atomic_write
 from dsd.results.study import command
 
@@ -28,17 +28,26 @@ class Section:
     figures: tuple[Figure, ...]
     provenance: Mapping[str, Any]
     commands: tuple[str, ...]
+    samples: Mapping[str, Any] | None
+    spoken: Mapping[str, Rate]  # by run
 
 
-def section(findings: Findings, records: Records, moments: Mapping[str, Any] | None) -> Section:
-    """The figures and the provenance of a study's findings. `moments`: one layer's histograms, see `experiments`."""
+def section(
+    findings: Findings, records: Records, moments: Mapping[str, Any] | None, samples: Mapping[str, Any] | None = None
+) -> Section:
+    """The figures and the provenance of a study's findings.
+
+    `moments`: one layer's histograms, see `experiments`; `samples`: see dsd/results/samples.py.
+    """
     study = findings.study
     own = [r for r in records if r["study"] == study.name]
     drawn = [points(findings), forest(findings), curves(findings, own)]
     if moments:
         drawn.append(weights(study.name, moments["moments"], moments["layer"]))
     commands = tuple(command(study, arm, seeds) for arm, seeds in findings.missing.items())
-    return Section(findings, tuple(f for f in drawn if f is not None), provenance(own), commands)
+    rates = {r["run_id"]: spoken(study, [r]) for r in own}
+    found = {run_id: rate for run_id, rate in rates.items() if rate is not None}
+    return Section(findings, tuple(f for f in drawn if f is not None), provenance(own), commands, samples, found)
 
 
 def provenance(records: Records) -> dict[str, Any]:

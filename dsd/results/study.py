@@ -82,6 +82,19 @@ class Claim:
 
 
 @dataclass(frozen=True)
+class Samples:
+    """What the report shows of single pictures or utterances: `count` of them, of these arms with this seed.
+
+    `pictures`: their folder below that of all data sets; none for what isn't of pictures.
+    """
+
+    arms: tuple[str, ...]
+    count: int = 6
+    seed: int = 0
+    pictures: str = ""
+
+
+@dataclass(frozen=True)
 class Study:
     """Everything that is decided before the first number is seen. The first metric is the one that claims are about."""
 
@@ -106,12 +119,14 @@ class Study:
     spread_ratio: float = 0.75  # the weakest lowering of the standard deviation that is of interest
     resamples: int = 9999
     published: Mapping[str, Any] = field(default_factory=dict)
+    samples: Samples | None = None
 
     def __post_init__(self) -> None:
         names = {arm.name for arm in self.arms}
         used = {row.arm for row in self.rows} | {a for c in self.claims for a in (c.treated, c.control)}
+        used |= set(self.samples.arms if self.samples else ())
         if unknown := sorted(used - names):
-            raise ValueError(f"study {self.name}: rows or claims name {unknown}, which are no arms of it")
+            raise ValueError(f"study {self.name}: rows, claims or samples name {unknown}, which are no arms of it")
 
     @property
     def watched(self) -> Metric:

@@ -12,6 +12,7 @@ from torch.nn import Parameter
 from torch.optim import Optimizer
 
 from dsd.sparsity.mask import Mask
+from dsd.sparsity.product import Product
 from dsd.sparsity.retraining import Retraining
 from dsd.sparsity.sparse import Held, Sparse, of_rank_zero
 
@@ -124,8 +125,7 @@ class Moving(Held):
     def _choose(self, done: float) -> None:
         weights = dict(zip(self._names, self._weights, strict=True))
         self.mask = self.constraint.choose_at(weights, done, self.seed)
-        for factor, keep in zip(self._factors, self.mask.values(), strict=True):
-            factor.copy_(keep)
+        self._product = Product(list(self.mask.values()))
 
     def leave_(self, optimizers: Iterable[Optimizer]) -> None:
         super().leave_(optimizers)

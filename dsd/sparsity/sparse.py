@@ -20,6 +20,7 @@ from dsd.sparsity.allocation import Allocation, uniform
 from dsd.sparsity.criteria import Criterion, magnitude
 from dsd.sparsity.granularity import Granularity, element
 from dsd.sparsity.mask import Mask
+from dsd.sparsity.product import Product
 from dsd.sparsity.retraining import Retraining
 from dsd.sparsity.select import matching, plain, prunable
 
@@ -154,16 +155,11 @@ class Held:
     def __init__(self, weights: Mapping[str, Parameter], mask: Mask) -> None:
         self.mask = mask
         self._weights: list[Tensor] = [weights[name] for name in mask]
-        # of the weights' own type and memory layout: a bool mask, or one laid out otherwise, multiplies six times slower
-        self._factors = [
-            torch.empty_like(w.detach()).copy_(mask[name]) for name, w in zip(mask, self._weights, strict=True)
-        ]
+        self._product = Product(list(mask.values()))
 
-    @torch.no_grad()
     def project_(self) -> None:
         """Set the pruned weights to 0 again: momentum and weight decay revive them at every update."""
-        if self._weights:
-            torch._foreach_mul_(self._weights, self._factors)
+        self._product(self._weights)
 
     def leave_(self, optimizers: Iterable[Optimizer]) -> None:
         """Release the weights: they start again from 0, without the momentum that piled up under the mask.
@@ -171,11 +167,11 @@ class Held:
         Second moments stay: they were fed by true gradients and only scale the steps.
         """
         for optimizer in optimizers:
-            for weight, factor in zip(self._weights, self._factors, strict=True):
+            for weight, keep in zip(self._weights, self.mask.values(), strict=True):
                 state = optimizer.state.get(weight, {})
                 for key in FIRST_MOMENTS:
                     if isinstance(state.get(key), Tensor):
-                        state[key].mul_(factor)
+                        state[key].mul_(keep.to(state[key]))
 
     def state_dict(self) -> dict[str, Any]:
         return {"mask": self.mask.pack()}

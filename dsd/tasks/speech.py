@@ -42,10 +42,12 @@ class Speech(pl.LightningModule):
         *,
         alphabet: str,
         flush_denormal: bool,
+        decoder: Callable[[Tensor, Tensor], list[str]] | None = None,
     ) -> None:
         super().__init__()
         self.net = net
         self._optimizer, self._alphabet, self._flush = optimizer, alphabet, flush_denormal
+        self._decoder = decoder
         rates: dict[str, Metric | MetricCollection] = {
             "wer": WordErrorRate(),
             "cer": CharErrorRate(),
@@ -63,9 +65,8 @@ class Speech(pl.LightningModule):
         torch.set_flush_denormal(self._flush)
 
     def forward(self, x_BTF: Tensor, frames_B: Tensor) -> list[str]:
-        """The transcripts, greedily decoded; call it in eval mode."""
-        scores_BTS, steps_B = self.net(x_BTF, frames_B)
-        return greedy(scores_BTS, steps_B, self._alphabet)
+        """The transcripts, decoded as those of the test; call it in eval mode."""
+        return self._decoded("test", *self.net(x_BTF, frames_B))
 
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
         return self._loss(batch)[0]
@@ -104,12 +105,17 @@ class Speech(pl.LightningModule):
 
     def _measure(self, stage: str, batch: Batch) -> list[tuple[str, str]]:
         loss, scores_BTS, steps_B = self._loss(batch)
-        found = greedy(scores_BTS, steps_B, self._alphabet)
+        found = self._decoded(stage, scores_BTS, steps_B)
         rows = zip(batch[2].tolist(), batch[3].tolist(), strict=True)
         said = ["".join(self._alphabet[number - 1] for number in row[:count]) for row, count in rows]
         for name, metric in self._metrics[stage].items():  # type: ignore[operator]
             metric.update(loss, weight=len(found)) if name == "loss" else metric.update(found, said)
         return list(zip(said, found, strict=True))
+
+    def _decoded(self, stage: str, scores_BTS: Tensor, steps_B: Tensor) -> list[str]:
+        if stage == "test" and self._decoder is not None:
+            return self._decoder(scores_BTS, steps_B)
+        return greedy(scores_BTS, steps_B, self._alphabet)
 
     def _report(self, stage: str) -> None:
         for name, value in self._metrics[stage].compute().items():  # type: ignore[operator]

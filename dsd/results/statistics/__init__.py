@@ -33,6 +33,7 @@ from dsd.results.statistics.effect import (
 from dsd.results.statistics.equivalence import Equivalence, equivalence
 from dsd.results.statistics.normality import Normality, normality
 from dsd.results.statistics.power import Seeds, fewest_for_ratio, power_of, seeds_needed
+from dsd.results.statistics.rate import Rate, rate, rate_difference
 from dsd.results.statistics.sample import Pairs, Summary, pair
 from dsd.results.statistics.size import Size, cohens_dz, hedges_g
 from dsd.results.statistics.spread import Spread, brown_forsythe, f_test, pitman_morgan
@@ -46,6 +47,7 @@ __all__ = [
     "Interval",
     "Normality",
     "Pairs",
+    "Rate",
     "Seeds",
     "Size",
     "Spread",
@@ -72,6 +74,8 @@ __all__ = [
     "permutation",
     "pitman_morgan",
     "power_of",
+    "rate",
+    "rate_difference",
     "seeds_needed",
     "spread_verdict",
     "student",

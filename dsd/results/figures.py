@@ -177,6 +177,7 @@ def weights(name: str, moments: Sequence[Mapping[str, Any]], layer: str) -> Figu
     if not moments:
         return None
     limit, highest = 4 * max(moment["std"] for moment in moments), 0.0
+    tick = float(f"{limit / 2:.1g}")  # short labels: panels are narrow
     with mpl.rc_context(style(f"{name}-weights")):
         canvas = Canvas(figsize=(8.2, 2.3))
         panels = canvas.subplots(1, len(moments), sharey=True, sharex=True, squeeze=False)[0]
@@ -188,6 +189,7 @@ def weights(name: str, moments: Sequence[Mapping[str, Any]], layer: str) -> Figu
             axes.set_title(moment["label"], fontsize=9)
             axes.set_xlabel(f"{100 * moment['zeros'] / total:.0f} % are 0", fontsize=9)
             axes.set(xlim=(-limit, limit), ylim=(0, 1.6 * highest), yticks=[])
+            axes.set_xticks((-tick, 0, tick), (f"{-tick:g}", "0", f"{tick:g}"))
         svg = to_svg(canvas)
     said = "; ".join(
         f"{m['label']}: {100 * m['zeros'] / (sum(m['counts']) + m['zeros']):.0f} % exactly 0, std {m['std']:.3g}"

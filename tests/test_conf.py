@@ -132,7 +132,17 @@ def test_takes_an_update(experiment, profile, tiny_imagenet, tmp_path):
 
 
 CAPTIONS = {"neuraltalk", "captioning", "coco", "flickr8k", "flickr8k_lite", "flickr30k", "embedded_captions"}
-SPEECH = {"deepspeech1", "deepspeech2", "speech", "an4", "librispeech", "wsj", "embedded_speech"}
+SPEECH = {
+    "deepspeech1",
+    "deepspeech2",
+    "speech",
+    "an4",
+    "librispeech",
+    "wsj",
+    "wsj_ldc",
+    "embedded_speech",
+    "speech_beam",
+}
 
 
 def home(group: str, name: str) -> str:

@@ -100,5 +100,5 @@ class NeuralTalk(nn.Module):
         return self.lstm.weight[:, :width], self.lstm.weight[:, width:]
 
     def _empty(self, like: Tensor) -> State:
-        zeros = torch.zeros(len(like), self.decoder.in_features, device=like.device, dtype=self.lstm.weight.dtype)
+        zeros = torch.zeros(len(like), self.decoder.in_features, device=like.device, dtype=self.words.weight.dtype)
         return State(zeros, zeros)

@@ -1,0 +1,142 @@
+"""EIE's nine layers at their published densities: every arm at batch 1, 8 and 64, in time, bytes and share of the bandwidth.
+
+Weights are drawn: independent positions, 32 shared values (5 bits, as Deep Compression has for these layers). Time does not
+depend on the values. A layer may take max(its bytes / bandwidth, its look-ups / their rate in the cache): a time near the
+first is all that memory allows, one near the second all that the kernel does with everything in the cache.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from dataclasses import asdict
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from dsd.inference.crossover import faster
+from dsd.inference.matrices import Coded, Rows
+from dsd.inference.peers import has_compiler, products
+from dsd.inference.published import LAYERS
+from dsd.inference.timing import bandwidth, interleaved
+
+BATCHES = (1, 8, 64)
+VALUES = 32
+CACHED = (1024, 1024, 0.1)  # a matrix that every cache but the first holds in any form
+DENSITIES = (0.01, 0.02, 0.04, 0.08, 0.12, 0.16, 0.25, 0.35, 0.5, 0.7)
+GRID = (1, 2, 4, 8, 16, 32, 64, 128)
+CONVOLUTION = (256, 256, 14)  # channels in and out, and pixels a side, of the 3x3 convolution that the table is made on
+
+
+def drawn(rows: int, width: int, density: float, *, seed: int = 0) -> Tensor:
+    """A pruned weight with shared values."""
+    random = torch.Generator().manual_seed(seed)
+    book = torch.randn(VALUES, generator=random)
+    weight = torch.empty(rows, width)
+    for block in weight.split(1024):  # of a matrix as large as VGG-16's fc6, the bytes of an index for each are too many
+        keep = torch.rand(block.shape, generator=random) < density
+        block.zero_()[keep] = book[torch.randint(0, VALUES, (int(keep.sum()),), generator=random)]
+    return weight
+
+
+def compiled_linear() -> Callable[..., Any] | None:
+    """F.linear through torch.compile, for any shape; None where there is no C++ compiler."""
+    return torch.compile(lambda x, weight: F.linear(x, weight), dynamic=True) if has_compiler() else None
+
+
+def rates(batches: Iterable[int]) -> dict[int, dict[str, float]]:
+    """Products of a weight and an input, a second, with everything in the cache: by batch, for both sparse forms."""
+    rows, width, density = CACHED
+    weight, found = drawn(rows, width, density), {}
+    kept = int(weight.count_nonzero())
+    forms = {"sparse": Rows.of(weight), "codebook": Coded.of(weight)}
+    for batch in batches:
+        x = torch.randn(batch, width)
+        took = interleaved({name: (lambda f=form: f(x)) for name, form in forms.items()}, rounds=5)  # type: ignore[misc]
+        found[batch] = {name: kept * batch / timing.low for name, timing in took.items()}
+    return found
+
+
+def layer(
+    name: str, batches: Iterable[int], *, rounds: int, compiled: Callable[..., Any] | None, reads: float, cached: Any
+) -> list[dict[str, Any]]:
+    """A row for each batch: timings of the arms, their bytes and share of the bandwidth, and what the runtime picks."""
+    width, rows, density = LAYERS[name]
+    weight = drawn(rows, width, density)
+    arms, held = products(weight, compiled)
+    found = []
+    for batch in batches:
+        x = torch.randn(batch, width)
+        expected = F.linear(x, weight)
+        for arm, product in arms.items():
+            if not torch.allclose(product(x), expected, atol=1e-3, rtol=1e-3):
+                raise ValueError(f"{name}, batch {batch}: {arm} gives other numbers than the dense layer")
+        took = interleaved(
+            {arm: (lambda f=f: f(x)) for arm, f in arms.items()},  # type: ignore[misc]
+            rounds=rounds,
+            budget=1.5,
+        )
+        kept, row = int(weight.count_nonzero()), dict[str, Any]()
+        for arm, timing in took.items():
+            moved = held[arm] + 4 * batch * (width + rows)
+            row[arm] = asdict(timing) | {"bytes": moved, "share": moved / timing.median / reads}
+            if arm in cached[batch]:
+                row[arm]["of_rate"] = kept * batch / timing.median / cached[batch][arm]
+        pick = "sparse" if faster("linear", "sparse", density=kept / weight.numel(), batch=batch) else "dense"
+        found.append({"layer": name, "batch": batch, "kept": kept, "density": density, "pick": pick, "arms": row})
+    return found
+
+
+def crossover(*, rounds: int = 5, size: int = 2048) -> dict[str, Any]:
+    """Times of dense, sparse and codebook over density and batch, for a square matrix and a 3x3 convolution."""
+    cells = []
+    for density in DENSITIES:
+        weight = drawn(size, size, density)
+        rows, coded = Rows.of(weight), Coded.of(weight)
+        for batch in GRID:
+            x = torch.randn(batch, size)
+            arms = {"dense": lambda w=weight: F.linear(x, w), "sparse": lambda f=rows: f(x), "coded": lambda f=coded: f(x)}  # type: ignore[misc] # noqa: B023
+            took = interleaved(arms, rounds=rounds, budget=0.6)
+            cells.append({"kind": "linear", "density": density, "batch": batch} | {k: v.median for k, v in took.items()})
+    return {"size": size, "cells": cells + list(_convolutions(rounds))}
+
+
+def _convolutions(rounds: int) -> Iterable[dict[str, Any]]:
+    from dsd.inference.layers import ConvolutionOf
+
+    channels, kernels, side = CONVOLUTION
+    conv = torch.nn.Conv2d(channels, kernels, 3, padding=1).requires_grad_(False)
+    for density in DENSITIES:
+        weight = drawn(kernels, 9 * channels, density)
+        conv.weight.copy_(weight.reshape(conv.weight.shape))
+        forms = {"sparse": ConvolutionOf(conv, Rows.of(weight)), "coded": ConvolutionOf(conv, Coded.of(weight))}
+        for batch in (1, 8):
+            x = torch.randn(batch, channels, side, side)
+            arms = {"dense": lambda: conv(x)} | {k: (lambda f=f: f(x)) for k, f in forms.items()}  # type: ignore[misc] # noqa: B023
+            took = interleaved(arms, rounds=rounds, budget=0.6)
+            yield {"kind": "convolution", "density": density, "batch": batch} | {k: v.median for k, v in took.items()}
+
+
+def table_of(cells: Iterable[dict[str, Any]]) -> dict[str, dict[str, dict[str, float]]]:
+    """crossover.json's table: by kind, form and batch the highest density up to which no denser cell is slower than dense."""
+    found: dict[str, dict[str, dict[str, float]]] = {}
+    for cell in sorted(cells, key=lambda cell: cell["density"]):
+        for form in ("sparse", "coded"):
+            row = found.setdefault(cell["kind"], {}).setdefault(form, {})
+            key, below = str(cell["batch"]), [d for d in (0.0, *DENSITIES) if d < cell["density"]]
+            row.setdefault(key, 0.0)
+            if cell[form] <= cell["dense"] and row[key] == max(below):
+                row[key] = cell["density"]
+    return found
+
+
+def layers(*, rounds: int, batches: Iterable[int] = BATCHES, names: Iterable[str] = tuple(LAYERS)) -> dict[str, Any]:
+    """All layers, with the bandwidth and the rates that they are held against."""
+    compiled, reads, cached = compiled_linear(), bandwidth(), rates(batches)
+    found = [
+        row
+        for name in names
+        for row in layer(name, batches, rounds=rounds, compiled=compiled, reads=reads, cached=cached)
+    ]
+    return {"bandwidth": reads, "rates": {str(k): v for k, v in cached.items()}, "layers": found}

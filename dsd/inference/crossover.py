@@ -1,0 +1,35 @@
+"""Below which density a sparse product is faster than the dense one, by kind of layer, form and batch: measured and stored.
+
+`dsd bench --crossover` measures it on this machine and writes crossover.json, which is read here; the table in the package
+says itself where it was made. Whoever needs certainty gives `dsd.load` an example, and every layer is timed instead.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+STORED = Path(__file__).with_name("crossover.json")
+
+
+@cache
+def stored(path: Path = STORED) -> dict[str, Any]:
+    """{"linear" | "convolution": {"sparse" | "coded": {batch: highest density}}, "machine": ..., "versions": ...}."""
+    found: dict[str, Any] = json.loads(path.read_text())
+    return found
+
+
+def faster(kind: str, form: str, *, density: float, batch: int, table: Mapping[str, Any] | None = None) -> bool:
+    """Whether the sparse form of a layer of this density is faster than the dense one at this batch.
+
+    Between two measured batches both must say so; beyond the last one it counts.
+    """
+    if batch < 1:
+        raise ValueError(f"a batch is 1 or more, found {batch}")
+    row = {int(key): float(value) for key, value in (table or stored())[kind][form].items()}
+    below = [key for key in row if key <= batch] or [min(row)]
+    above = [key for key in row if key >= batch] or [max(row)]
+    return density <= min(row[max(below)], row[min(above)])

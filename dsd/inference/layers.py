@@ -1,0 +1,189 @@
+"""Layers whose weight is a matrix in any form: linear, convolutions, and the recurrent layer of Deep Speech.
+
+They take the place of `nn.Linear`, `nn.Conv1d`, `nn.Conv2d` and `BidirectionalRecurrent` in a network that stays what it is.
+A convolution over a sparse matrix is its product with the patches of one image after the other (im2col); one of 1x1 is a
+product with the image itself. Where dense is faster, torch's own layer stays, or is called with weights looked up.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from dsd.inference.matrices import Coded, Looked, Matrix, Rows
+from dsd.models.recurrent import CLIP, BidirectionalRecurrent
+
+Layer = nn.Linear | nn.Conv1d | nn.Conv2d
+FORMS = ("dense", "sparse", "codebook")
+
+
+class LinearOf(nn.Module):
+    """`nn.Linear` over a matrix. `weight` is made anew when asked for: nothing keeps it."""
+
+    bias: Tensor | None
+
+    def __init__(self, matrix: Matrix, bias: Tensor | None) -> None:
+        super().__init__()
+        self.matrix, self.in_features, self.out_features = matrix, matrix.width, matrix.rows
+        self.register_buffer("bias", None if bias is None else bias.detach())
+
+    @property
+    def weight(self) -> Tensor:
+        return self.matrix.dense()
+
+    @torch.no_grad()
+    def forward(self, x: Tensor) -> Tensor:
+        if isinstance(self.matrix, Looked):
+            return F.linear(x, self.matrix.dense(), self.bias)
+        out: Tensor = self.matrix(x.reshape(-1, self.in_features))
+        out = out if self.bias is None else out + self.bias
+        return out.reshape(*x.shape[:-1], self.out_features)
+
+
+class ConvolutionOf(nn.Module):
+    """`nn.Conv2d`, or `nn.Conv1d` as one of height 1, without groups, over a matrix (kernels, channels x height x width)."""
+
+    bias: Tensor | None
+
+    def __init__(self, layer: nn.Conv1d | nn.Conv2d, matrix: Matrix) -> None:
+        super().__init__()
+        self.matrix, self.flat = matrix, isinstance(layer, nn.Conv1d)
+        self.in_channels, self.out_channels = layer.in_channels, layer.out_channels
+        self.kernel, self.stride = _two(layer.kernel_size, 1), _two(layer.stride, 1)
+        self.dilation, self.padding = _two(layer.dilation, 1), _two(layer.padding, 0)
+        self.register_buffer("bias", None if layer.bias is None else layer.bias.detach())
+
+    @property
+    def weight(self) -> Tensor:
+        whole = self.matrix.dense().reshape(self.out_channels, self.in_channels, *self.kernel)
+        return whole[:, :, 0] if self.flat else whole
+
+    @torch.no_grad()
+    def forward(self, x: Tensor) -> Tensor:
+        x_NCHW = x[:, :, None] if self.flat else x
+        if isinstance(self.matrix, Looked):
+            weight = self.matrix.dense().reshape(self.out_channels, self.in_channels, *self.kernel)
+            out = F.conv2d(x_NCHW, weight, self.bias, self.stride, self.padding, self.dilation)
+        else:
+            out = self._products(x_NCHW)
+        return out[:, :, 0] if self.flat else out
+
+    def _products(self, x_NCHW: Tensor) -> Tensor:
+        height, width = (
+            (length + 2 * p - d * (k - 1) - 1) // s + 1
+            for length, k, s, p, d in zip(
+                x_NCHW.shape[2:], self.kernel, self.stride, self.padding, self.dilation, strict=True
+            )
+        )
+        out_NML = x_NCHW.new_empty(len(x_NCHW), self.out_channels, height * width)
+        alone = self.kernel == (1, 1) and self.padding == (0, 0)
+        for number, image_CHW in enumerate(x_NCHW):
+            if alone:
+                patch_KL = image_CHW[:, :: self.stride[0], :: self.stride[1]].reshape(self.in_channels, -1)
+            else:
+                patch_KL = F.unfold(image_CHW[None], self.kernel, self.dilation, self.padding, self.stride)[0]
+            out_NML[number] = self.matrix.columns(patch_KL)
+        if self.bias is not None:
+            out_NML += self.bias[:, None]
+        return out_NML.reshape(len(x_NCHW), self.out_channels, height, width)
+
+
+class RecurrentOf(nn.Module):
+    """`BidirectionalRecurrent` whose three weights are layers of any form."""
+
+    def __init__(self, layer: BidirectionalRecurrent) -> None:
+        super().__init__()
+        self.input: nn.Module = layer.input
+        self.ahead: nn.Module = layer.ahead
+        self.back: nn.Module = layer.back
+        self.norm = layer.norm
+
+    @torch.no_grad()
+    def forward(self, x_BTI: Tensor, valid_BT: Tensor) -> Tensor:
+        projected_BTH = self.input(x_BTI)
+        if self.norm is not None:
+            projected_BTH = self.norm(projected_BTH, valid_BT)
+        projected_TBH = projected_BTH.transpose(0, 1).contiguous()
+        valid_TB1 = valid_BT.t()[..., None].to(projected_TBH.dtype)
+        ahead_TBH = _scan(self.ahead, projected_TBH, valid_TB1)
+        back_TBH = _scan(self.back, projected_TBH.flip(0), valid_TB1.flip(0))
+        return (ahead_TBH + back_TBH.flip(0)).transpose(0, 1)
+
+
+def _scan(weight: nn.Module, projected_TBH: Tensor, valid_TB1: Tensor) -> Tensor:
+    hidden_TBH, h_BH = torch.empty_like(projected_TBH), projected_TBH.new_zeros(projected_TBH.shape[1:])
+    for t, p_BH in enumerate(projected_TBH):
+        h_BH = (p_BH + weight(h_BH)).clamp_(0, CLIP).mul_(valid_TB1[t])
+        hidden_TBH[t] = h_BH
+    return hidden_TBH
+
+
+def convertible(net: nn.Module) -> dict[str, Layer]:
+    """Linear layers and convolutions by name that may take another form: float32, no groups, zeros around, no subclass."""
+    return {
+        name: layer
+        for name, layer in net.named_modules()
+        if type(layer) in (nn.Linear, nn.Conv1d, nn.Conv2d) and layer.weight.dtype == torch.float32 and _plain(layer)
+    }
+
+
+def candidates(layer: Layer, form: str) -> dict[str, Callable[[], nn.Module]]:
+    """How this layer can be had in a form: names and what makes it, the dense one first; more than one if they compete.
+
+    sparse: compressed rows compete with dense. codebook: a byte a weight and, below a third, three bytes a kept weight
+    compete. A layer of more than 256 values has no codebook of bytes: it is treated as in `sparse`.
+    """
+    flat = layer.weight.detach().flatten(1)
+    rows: dict[str, Callable[[], nn.Module]] = {"dense": lambda: layer, "sparse": lambda: wrapped(layer, Rows.of(flat))}
+    if form == "dense":
+        return {"dense": lambda: layer}
+    if form == "codebook":
+        try:
+            looked = Looked.of(flat)
+        except ValueError:
+            return rows
+        found: dict[str, Callable[[], nn.Module]] = {"looked": lambda: wrapped(layer, looked)}
+        kept = int(flat.count_nonzero())
+        if 3 * kept + 4 * len(flat) < flat.numel() and flat.shape[1] <= 1 << 16:
+            found["coded"] = lambda: wrapped(layer, Coded.of(flat))
+        return found
+    if form == "sparse":
+        return rows
+    raise ValueError(f"form must be one of {', '.join(FORMS)}, found {form!r}")
+
+
+def wrapped(layer: Layer, matrix: Matrix) -> nn.Module:
+    """The layer over a matrix."""
+    return LinearOf(matrix, layer.bias) if isinstance(layer, nn.Linear) else ConvolutionOf(layer, matrix)
+
+
+def replace_(net: nn.Module, name: str, layer: nn.Module) -> None:
+    """`layer` stands at every place of `net` where the module called `name` stood."""
+    old = net.get_submodule(name)
+    for parent in list(net.modules()):
+        for child, module in list(parent._modules.items()):  # named_children leaves out what comes twice
+            if module is old:
+                setattr(parent, child, layer)
+
+
+def recurrent_(net: nn.Module) -> None:
+    """Every `BidirectionalRecurrent` of `net` calls its weights as layers."""
+    for name, module in list(net.named_modules()):
+        if isinstance(module, BidirectionalRecurrent):
+            replace_(net, name, RecurrentOf(module))
+
+
+def _plain(layer: Any) -> bool:
+    convolution = not isinstance(layer, nn.Linear)
+    return not convolution or (
+        layer.groups == 1 and layer.padding_mode == "zeros" and not isinstance(layer.padding, str)
+    )
+
+
+def _two(numbers: tuple[int, ...] | str, missing: int) -> tuple[int, int]:
+    assert not isinstance(numbers, str)
+    return (int(numbers[0]), int(numbers[1])) if len(numbers) == 2 else (missing, int(numbers[0]))

@@ -1,0 +1,147 @@
+"""A working network straight from an archive: `dsd.load("model.dsd", form="sparse")`.
+
+archive -> tensors -> the network its meta names -> every linear layer and convolution in the form that was asked for
+
+The forms: `dense` is the network with the archive's weights, bit for bit. `sparse` has compressed rows where these are faster
+and dense layers where they are not. `codebook` keeps weights as bytes into a table until they are used. What is no matrix
+(embeddings, norms, biases), and what groups or is not float32, stays as it is in all of them.
+"""
+
+from __future__ import annotations
+
+import json
+import statistics
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from dsd.compression import decompress, read_meta
+from dsd.inference.crossover import faster
+from dsd.inference.layers import FORMS, ConvolutionOf, LinearOf, candidates, convertible, recurrent_, replace_
+from dsd.weights import initialise_
+
+TURNS = 5  # of each form when a layer is timed on an example
+GAIN = 1.05  # how much faster than the first choice another form must be
+
+
+@dataclass(frozen=True)
+class Part:
+    """One layer: its form, its weight's bytes in it and dense, and the share of its weights that is not 0."""
+
+    name: str
+    form: str  # dense, sparse, looked (a byte a weight), coded (3 bytes a kept weight)
+    bytes: int
+    dense_bytes: int
+    density: float
+
+
+def load(
+    source: bytes | str | Path,
+    *,
+    form: str = "dense",
+    batch: int = 1,
+    example: Sequence[Any] | None = None,
+    net: nn.Module | None = None,
+) -> nn.Module:
+    """The network of an archive in evaluation mode, its weights in one of the forms; for inference only, on the CPU.
+
+    Where two forms of a layer compete, the stored crossover table decides for `batch` inputs at a time; or, given an
+    `example` (the network's arguments), each is timed on what reaches the layer. `net` is the network to fill if the archive
+    doesn't say which it is. Raises ValueError (ArchiveError if the file is damaged) that says what is wrong.
+    """
+    if form not in FORMS:
+        raise ValueError(f"form must be one of {', '.join(FORMS)}, found {form!r}")
+    state = decompress(source)
+    if net is None:
+        from dsd.export import network
+
+        config = json.loads(read_meta(source).get("model", "{}"))
+        target = config.pop("_target_", None)
+        if target is None:
+            what = "the archive" if isinstance(source, bytes) else source
+            raise ValueError(f"{what} does not say which network it is: give one to fill, net=...")
+        net = network(target, config, state)
+    else:
+        initialise_(net, state)
+        net.eval()
+    del state
+    convert_(net, form=form, batch=batch, example=example)
+    return net
+
+
+def convert_(net: nn.Module, *, form: str, batch: int = 1, example: Sequence[Any] | None = None) -> list[Part]:
+    """The layers of `net` are in this form; returns what became of each. As `load` for a network that is there already."""
+    for parameter in net.parameters():
+        parameter.requires_grad_(False)
+    if form != "dense":
+        recurrent_(net)
+    chosen: dict[str, nn.Module] = {}
+    parts: list[Part] = []
+    layers = convertible(net)
+    timed = _timed(net, form, example) if example is not None and form != "dense" else {}
+    for name, layer in layers.items():
+        ways = candidates(layer, form)
+        density = float(layer.weight.count_nonzero()) / max(1, layer.weight.numel())
+        if name in timed:
+            way = timed[name]
+        else:
+            kind = "linear" if isinstance(layer, nn.Linear) else "convolution"
+            sparse = [key for key in ways if key in ("sparse", "coded")]
+            way = next((key for key in sparse if faster(kind, key, density=density, batch=batch)), next(iter(ways)))
+        chosen[name] = ways[way]()
+        size = 4 * layer.weight.numel()
+        parts.append(Part(name, way, size if way == "dense" else weight_bytes(chosen[name]), size, density))
+        if chosen[name] is not layer:
+            replace_(net, name, chosen[name])
+    return parts
+
+
+def weight_bytes(layer: nn.Module) -> int:
+    """Bytes of a layer's weight in its form."""
+    held = layer.matrix if isinstance(layer, LinearOf | ConvolutionOf) else layer
+    tensors = [t for name, t in [*held.named_parameters(), *held.named_buffers()] if name != "bias"]
+    return sum(t.numel() * t.element_size() for t in tensors)
+
+
+def _timed(net: nn.Module, form: str, example: Sequence[Any]) -> dict[str, str]:
+    """The fastest way of each layer that `example` reaches, by the clock; the first way unless another gains 5 %."""
+    best: dict[str, str] = {}
+
+    def look(name: str, layer: Any) -> Callable[..., None]:
+        def hook(module: nn.Module, inputs: tuple[Tensor, ...], output: Tensor) -> None:
+            if name in best:
+                return  # a recurrent weight is used at every step
+            ways = candidates(layer, form)
+            made = {key: (lambda x: layer.forward(x)) if key == "dense" else make() for key, make in ways.items()}
+            best[name] = fastest({key: (lambda f=f: f(inputs[0])) for key, f in made.items()})  # type: ignore[misc]
+
+        return hook
+
+    hooks = [layer.register_forward_hook(look(name, layer)) for name, layer in convertible(net).items()]
+    try:
+        with torch.no_grad():
+            net(*example)
+    finally:
+        for hook in hooks:
+            hook.remove()
+    return best
+
+
+def fastest(ways: dict[str, Callable[[], object]]) -> str:
+    """The way with the smallest median of interleaved turns; the first unless another gains 5 %."""
+    spent: dict[str, list[float]] = {key: [] for key in ways}
+    for turn in range(TURNS + 1):
+        for key, run in ways.items():
+            began = time.perf_counter()
+            run()
+            if turn:  # the first warms up, and compiles
+                spent[key].append(time.perf_counter() - began)
+    first = next(iter(ways))
+    median = {key: statistics.median(values) for key, values in spent.items()}
+    best = min(median, key=lambda key: median[key])
+    return best if median[best] * GAIN < median[first] else first

@@ -1,0 +1,54 @@
+"""What else multiplies a sparse matrix on this machine, each as `x_BK -> y_BM` of the same weight."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import warnings
+from collections.abc import Callable
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from dsd.inference.matrices import Coded, Rows
+
+Product = Callable[[Tensor], Tensor]
+ARMS = ("dense", "compiled", "sparse", "codebook", "CSR int64", "SciPy")
+WORDS = {
+    "dense": "torch's Linear", "compiled": "the same through torch.compile", "sparse": "ours: compressed rows, int32",
+    "codebook": "ours: a byte and two for the column", "CSR int64": "torch's to_sparse_csr as it comes", "SciPy": "scipy.sparse.csr_array, one thread",
+}  # fmt: skip
+
+
+def has_compiler() -> bool:
+    """Whether torch.compile can work on a CPU: it writes C++."""
+    return any(shutil.which(name) for name in (os.environ.get("CXX", "g++"), "clang++", "g++"))
+
+
+def products(weight_MK: Tensor, compiled: Callable[..., Any] | None) -> tuple[dict[str, Product], dict[str, int]]:
+    """The arms of one matrix, and the bytes of its weights in each; without a compiler there is no arm `compiled`."""
+    import scipy.sparse
+
+    rows, coded = Rows.of(weight_MK), Coded.of(weight_MK)
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", ".*CSR tensor support is in beta.*")
+        long = weight_MK.to_sparse_csr()
+    entries = scipy.sparse.csr_array(
+        (long.values().numpy(), long.col_indices().int().numpy(), long.crow_indices().int().numpy()), shape=long.shape
+    )
+    kept, size = int(long.values().numel()), len(weight_MK) + 1
+    arms: dict[str, Product] = {
+        "dense": lambda x: F.linear(x, weight_MK), "sparse": rows, "codebook": coded,
+        "CSR int64": lambda x: long @ x[0] if len(x) == 1 else (long @ x.t()).t(),
+        "SciPy": lambda x: torch.from_numpy((entries @ x.t().contiguous().numpy()).T),
+    }  # fmt: skip
+    if compiled is not None:
+        arms["compiled"] = lambda x: compiled(x, weight_MK)
+    dense = 4 * weight_MK.numel()
+    held = {
+        "dense": dense, "compiled": dense, "sparse": sum(b.nbytes for b in rows.buffers()),
+        "codebook": sum(b.nbytes for b in coded.buffers()), "CSR int64": 12 * kept + 8 * size, "SciPy": 8 * kept + 4 * size,
+    }  # fmt: skip
+    return {name: arms[name] for name in ARMS if name in arms}, held

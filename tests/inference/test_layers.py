@@ -1,0 +1,65 @@
+"""Layers over a matrix do what torch's layers do."""
+
+import pytest
+import torch
+from torch import nn
+
+from dsd.inference.layers import candidates, convertible, replace_
+from tests.inference.networks import shared_
+
+
+def ways(layer, form="sparse"):
+    return {key: make() for key, make in candidates(layer, form).items()}
+
+
+@pytest.mark.parametrize(
+    ("layer", "shape"),
+    [
+        (nn.Linear(30, 7), (5, 30)),
+        (nn.Linear(30, 7, bias=False), (2, 3, 30)),
+        (nn.Linear(30, 7), (30,)),
+        (nn.Conv2d(4, 6, 3), (2, 4, 9, 8)),
+        (nn.Conv2d(4, 6, 1), (3, 4, 5, 7)),
+        (nn.Conv2d(4, 6, 1, stride=2, bias=False), (3, 4, 5, 7)),
+        (nn.Conv2d(4, 6, 1, padding=1), (1, 4, 5, 7)),
+        (nn.Conv2d(4, 6, (3, 5), stride=(2, 1), padding=(1, 2), dilation=(1, 2)), (2, 4, 12, 14)),
+        (nn.Conv1d(4, 6, 5, stride=2, padding=2), (2, 4, 21)),
+        (nn.Conv1d(4, 6, 3, dilation=2, bias=False), (2, 4, 21)),
+    ],
+)
+def test_outputs_are_those_of_torch(layer, shape):
+    shared_(layer, kept=0.3)
+    x = torch.randn(shape, generator=torch.Generator().manual_seed(0))
+    made = {**ways(layer, "sparse"), **ways(layer, "codebook")}
+    assert list(made) == ["dense", "sparse", "looked", *(["coded"] if "coded" in made else [])]
+    assert made["dense"] is layer
+    with torch.no_grad():
+        expected = layer(x)
+    for other in list(made.values())[1:]:
+        torch.testing.assert_close(other(x), expected, atol=1e-5, rtol=1e-5)
+        assert torch.equal(other.weight, layer.weight)
+
+
+def test_a_codebook_of_positions_needs_few_of_them():
+    assert "coded" in candidates(shared_(nn.Linear(100, 50), kept=0.2), "codebook")
+    assert "coded" not in candidates(shared_(nn.Linear(100, 50), kept=0.5), "codebook")
+
+
+def test_a_layer_of_too_many_values_is_treated_as_sparse():
+    assert list(candidates(nn.Linear(100, 50), "codebook")) == ["dense", "sparse"]
+
+
+def test_what_may_take_another_form():
+    net = nn.ModuleDict({
+        "fc": nn.Linear(3, 3), "conv": nn.Conv2d(2, 2, 3), "conv1": nn.Conv1d(2, 2, 3), "groups": nn.Conv2d(2, 2, 3, groups=2),
+        "same": nn.Conv2d(2, 2, 3, padding="same"), "circular": nn.Conv2d(2, 2, 3, padding_mode="circular"),
+        "narrow": nn.Linear(3, 3).bfloat16(), "words": nn.Embedding(3, 3), "attention": nn.MultiheadAttention(4, 2),
+    })  # fmt: skip
+    assert list(convertible(net)) == ["fc", "conv", "conv1"]
+
+
+def test_a_shared_layer_is_replaced_everywhere():
+    one = nn.Linear(3, 3)
+    net = nn.Sequential(one, nn.ReLU(), one)
+    replace_(net, "0", new := nn.Linear(3, 3))
+    assert net[0] is net[2] is new

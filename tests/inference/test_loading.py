@@ -1,0 +1,124 @@
+"""A network from its archive gives the outputs of the network that was packed, in every form."""
+
+import pytest
+import torch
+from torch import nn
+
+import dsd
+from dsd.coding.archive import ArchiveError
+from dsd.compression import compress
+from dsd.inference import convert_, resident
+from dsd.inference.crossover import faster, stored
+from dsd.inference.layers import LinearOf
+from tests.inference.networks import NETWORKS, example, packed, shared_
+
+FORMS = ["dense", "sparse", "codebook"]
+
+
+def scores(net, name, batch=3):
+    with torch.no_grad():
+        out = net(*example(name, batch))
+    return out[0] if isinstance(out, tuple) else out
+
+
+@pytest.mark.parametrize("form", FORMS)
+@pytest.mark.parametrize("measured", [False, True])
+@pytest.mark.parametrize("name", NETWORKS)
+def test_outputs_within_rounding(name, form, measured, tmp_path):
+    net, data = packed(name)
+    (tmp_path / "model.dsd").write_bytes(data)
+    found = dsd.load(tmp_path / "model.dsd", form=form, example=example(name) if measured else None)
+    assert not found.training
+    expected, got = scores(net, name), scores(found, name)
+    assert (expected.argmax(-1) == got.argmax(-1)).all()
+    assert float((got - expected).abs().max()) <= 1e-5 * float(expected.abs().max())
+
+
+def test_the_dense_form_is_the_network_bit_for_bit():
+    net, data = packed("LeNet5")
+    found = dsd.load(data, form="dense")
+    assert torch.equal(scores(found, "LeNet5"), scores(net, "LeNet5"))
+    assert all(torch.equal(value, net.state_dict()[key]) for key, value in found.state_dict().items())
+
+
+def test_sparse_forms_take_less_memory_and_the_parts_say_so():
+    net, data = packed("LeNet300")
+    size = {form: resident(dsd.load(data, form=form)) for form in FORMS}
+    assert size["codebook"] < size["sparse"] < size["dense"] / 4
+    parts = convert_(net, form="sparse")
+    assert [part.name for part in parts] == ["fc1", "fc2", "fc3"]
+    assert {part.form for part in parts} == {"sparse"}
+    assert parts[0].dense_bytes == 4 * 784 * 300
+    assert parts[0].bytes == pytest.approx(8 * parts[0].density * 784 * 300 + 4 * 301)
+    assert resident(net) == sum(part.bytes for part in parts) + 4 * 410  # the biases
+
+
+def test_dense_weights_stay_dense():
+    parts = convert_(NETWORKS["LeNet300"][0](**NETWORKS["LeNet300"][1]), form="sparse")
+    assert {part.form for part in parts} == {"dense"}
+
+
+def test_captions_are_the_same_word_by_word():
+    net, data = packed("NeuralTalk")
+    features, _ = example("NeuralTalk")
+    sparse = dsd.load(data, form="codebook")
+    assert isinstance(sparse.lstm, LinearOf)
+    states = [one.look(features) for one in (net, sparse)]
+    words = torch.zeros(3, dtype=torch.int64)
+    with torch.no_grad():
+        for _ in range(6):
+            steps = [one.next(words, state) for one, state in zip((net, sparse), states, strict=True)]
+            torch.testing.assert_close(steps[1][0], steps[0][0], atol=1e-5, rtol=1e-5)
+            words, states = steps[0][0].argmax(1), [state for _, state in steps]
+
+
+def test_what_is_behind_the_end_of_an_utterance_changes_nothing():
+    _, data = packed("DeepSpeech1")
+    net = dsd.load(data, form="sparse")
+    x, lengths = example("DeepSpeech1")
+    other = x.clone()
+    other[1, 17:] = 9
+    assert torch.equal(net(x, lengths)[0][1, :9], net(other, lengths)[0][1, :9])
+
+
+def test_an_archive_that_names_no_network():
+    net = shared_(nn.Sequential(nn.Linear(20, 30), nn.ReLU(), nn.Linear(30, 4)))
+    data = compress(net.state_dict()).data
+    with pytest.raises(ValueError, match="does not say which network it is.*net="):
+        dsd.load(data)
+    found = dsd.load(data, form="sparse", net=nn.Sequential(nn.Linear(20, 30), nn.ReLU(), nn.Linear(30, 4)))
+    x = torch.randn(5, 20)
+    torch.testing.assert_close(found(x), net(x), atol=1e-5, rtol=1e-5)
+
+
+def test_errors(tmp_path):
+    _, data = packed("LeNet300")
+    with pytest.raises(ValueError, match="form must be one of dense, sparse, codebook, found 'csr'"):
+        dsd.load(data, form="csr")
+    with pytest.raises(ArchiveError, match="damaged"):
+        dsd.load(data[:-9] + bytes(9))
+    with pytest.raises(ArchiveError, match="there is no file"):
+        dsd.load(tmp_path / "none.dsd")
+
+
+TABLE = {"linear": {"sparse": {"1": 0.4, "8": 0.2, "64": 0.3}}}
+
+
+@pytest.mark.parametrize(
+    ("batch", "highest"), [(1, 0.4), (2, 0.2), (8, 0.2), (9, 0.2), (64, 0.3), (1000, 0.3)]
+)  # fmt: skip
+def test_the_crossover_table_errs_on_the_dense_side(batch, highest):
+    assert faster("linear", "sparse", density=highest, batch=batch, table=TABLE)
+    assert not faster("linear", "sparse", density=highest + 0.01, batch=batch, table=TABLE)
+
+
+def test_no_batch_is_an_error():
+    with pytest.raises(ValueError, match="a batch is 1 or more, found 0"):
+        faster("linear", "sparse", density=0.1, batch=0, table=TABLE)
+
+
+def test_the_stored_table_says_where_it_was_measured():
+    table = stored()
+    assert set(table["linear"]) == set(table["convolution"]) == {"sparse", "coded"}
+    assert {"cpu", "cores_physical"} <= set(table["machine"])
+    assert "torch" in table["versions"]

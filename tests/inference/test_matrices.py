@@ -1,0 +1,92 @@
+"""Every form of a matrix holds the same values and multiplies alike, within the rounding that is stated."""
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from dsd.inference import Coded, Looked, Rows, resident
+from dsd.inference.kernels import bounds
+from dsd.inference.matrices import lookup
+
+FORMS = [Rows, Coded, Looked]
+
+
+def drawn(rows, width, *, kept=0.2, values=20, seed=0):
+    random = torch.Generator().manual_seed(seed)
+    book = torch.randn(values, generator=random)
+    index = torch.randint(0, values, (rows, width), generator=random)
+    return book[index] * (torch.rand(rows, width, generator=random) < kept)
+
+
+def within_rounding(found, weight, x):
+    """At most 1e-5 of |W| @ |x|, which is what the module says."""
+    exact, size = weight.double() @ x.double(), weight.double().abs() @ x.double().abs()
+    assert found.shape == exact.shape
+    assert bool(((found - exact).abs() <= 1e-5 * size).all())
+
+
+@pytest.mark.parametrize("form", FORMS)
+@given(
+    rows=st.integers(1, 40), width=st.integers(1, 70), batch=st.integers(1, 70), kept=st.sampled_from([0, 0.05, 0.3, 1]),
+    seed=st.integers(0, 99),
+)  # fmt: skip
+@settings(max_examples=15, deadline=None)
+def test_products_are_those_of_the_dense_matrix(form, rows, width, batch, kept, seed):
+    weight = drawn(rows, width, kept=kept, seed=seed)
+    x = torch.randn(width, batch, generator=torch.Generator().manual_seed(seed))
+    matrix = form.of(weight)
+    assert torch.equal(matrix.dense(), weight)
+    within_rounding(matrix.columns(x), weight, x)
+    within_rounding(matrix(x.t()).t(), weight, x)
+
+
+@pytest.mark.parametrize("form", FORMS)
+@pytest.mark.parametrize("batch", [1, 5])
+def test_a_wide_matrix_in_blocks_of_columns(form, batch):
+    weight, x = drawn(13, 20_000, kept=0.1), torch.randn(20_000, batch)
+    matrix = form.of(weight)
+    assert torch.equal(matrix.dense(), weight)
+    within_rounding(matrix.columns(x), weight, x)
+
+
+@pytest.mark.parametrize("form", FORMS)
+def test_an_uncontiguous_input(form):
+    weight, x = drawn(30, 50), torch.randn(9, 100)[:, ::2]
+    within_rounding(form.of(weight)(x).t(), weight, x.t())
+
+
+def test_indices_are_int32_and_take_the_bytes_that_they_should():
+    weight = drawn(300, 500)
+    kept = int(weight.count_nonzero())
+    rows, coded, looked = Rows.of(weight), Coded.of(weight), Looked.of(weight)
+    assert all(part.col_indices().dtype == part.crow_indices().dtype == torch.int32 for part in rows.parts())
+    assert resident(rows) == 8 * kept + 4 * 301
+    assert resident(coded) == 3 * kept + 4 * 301 + 4 * 20
+    assert resident(looked) == 300 * 500 + 4 * 21
+
+
+def test_more_values_than_a_byte_can_number():
+    weight = torch.arange(1.0, 258).reshape(1, 257)
+    for form in (Coded, Looked):
+        with pytest.raises(ValueError, match="more than 256 different values"):
+            form.of(weight)
+    assert torch.equal(Coded.of(weight[:, :256]).dense(), weight[:, :256])
+
+
+def test_values_that_only_the_end_of_a_large_tensor_has():
+    values = torch.cat([torch.zeros(70_000), torch.tensor([3.0, -2.0])])
+    book, index = lookup(values)
+    assert book.tolist() == [-2, 0, 3]
+    assert torch.equal(book[index.int()], values)
+
+
+@given(st.lists(st.integers(0, 50), min_size=1, max_size=60), st.integers(1, 8))
+def test_rows_are_split_by_their_weights(counts, parts):
+    start = torch.tensor([0, *counts]).cumsum(0).numpy()
+    cut = bounds(start, parts)
+    assert cut[0] == 0
+    assert cut[-1] == len(counts)
+    assert (cut[1:] >= cut[:-1]).all()
+    loads = start[cut[1:]] - start[cut[:-1]]
+    assert loads.max() <= start[-1] / parts + max(counts)

@@ -13,6 +13,8 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
+from dsd.verbs import more_verbs
+
 HELP = """\
 dsd packs the weights of a network into one small file, and says where every byte of it goes.
 
@@ -22,6 +24,8 @@ dsd packs the weights of a network into one small file, and says where every byt
   dsd verify lenet.dsd --against final.safetensors         0: intact and equal; 1: damaged or different; 2: cannot tell
   dsd decompress lenet.dsd -o lenet.safetensors            tensors again, for load_state_dict
   dsd export lenet.dsd --to onnx -o lenet.onnx             ONNX whose weights are a codebook and one byte each
+  dsd import old.pth -o lenet.safetensors --ones kept      a checkpoint of another pruning library, its masks multiplied in
+  dsd bench -o bench.json                                  where sparsity pays on this machine: layers, networks, density x batch
 """
 TAIL = """\
 A CHECKPOINT is a .safetensors file, or a torch file (.pt, .pth, .ckpt, .bin) of tensors: a state_dict, Lightning's
@@ -95,6 +99,7 @@ def parser() -> argparse.ArgumentParser:
         "--model-args", metavar="JSON", help="onnx: its keyword arguments, such as '{\"num_classes\": 10}'"
     )
     one.add_argument("--input", metavar="C,H,W", help="onnx: the shape of an image (default: the archive's or the network's own)")  # fmt: skip
+    more_verbs(verbs, kind)
     return made
 
 
@@ -120,13 +125,10 @@ def do_compress(asked: argparse.Namespace, console: Any) -> int:
     archive.save(asked.out)
     ledger = archive.ledger
     console.print(ledger.table(published(said.get("experiment", "")) or None))
+    bare = asked.sparsity is None and conv is None and fc is None
     print(
         f"\n{asked.out}: {ledger.size:,} bytes, {ledger.ratio:.2f}x smaller than {ledger.fp32_bytes:,} bytes of float32"
-        + (
-            ""
-            if asked.sparsity is not None or conv is not None or fc is not None
-            else "; every weight is kept bit for bit"
-        )
+        + ("; every weight is kept bit for bit" if bare else "")
     )
     if ledger.ratio < DENSE:
         print(

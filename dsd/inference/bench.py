@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 from dataclasses import asdict
+from functools import partial
 from typing import Any
 
 import torch
@@ -34,7 +35,8 @@ def drawn(rows: int, width: int, density: float, *, seed: int = 0) -> Tensor:
     random = torch.Generator().manual_seed(seed)
     book = torch.randn(VALUES, generator=random)
     weight = torch.empty(rows, width)
-    for block in weight.split(1024):  # of a matrix as large as VGG-16's fc6, the bytes of an index for each are too many
+    for first in range(0, rows, 1024):  # an index for each of VGG-16's fc6 at once would take too many bytes
+        block = weight[first : first + 1024]
         keep = torch.rand(block.shape, generator=random) < density
         block.zero_()[keep] = book[torch.randint(0, VALUES, (int(keep.sum()),), generator=random)]
     return weight
@@ -42,7 +44,11 @@ def drawn(rows: int, width: int, density: float, *, seed: int = 0) -> Tensor:
 
 def compiled_linear() -> Callable[..., Any] | None:
     """F.linear through torch.compile, for any shape; None where there is no C++ compiler."""
-    return torch.compile(lambda x, weight: F.linear(x, weight), dynamic=True) if has_compiler() else None
+
+    def linear(x: Tensor, weight: Tensor) -> Tensor:
+        return F.linear(x, weight)
+
+    return torch.compile(linear, dynamic=True) if has_compiler() else None
 
 
 def rates(batches: Iterable[int]) -> dict[int, dict[str, float]]:
@@ -53,7 +59,7 @@ def rates(batches: Iterable[int]) -> dict[int, dict[str, float]]:
     forms = {"sparse": Rows.of(weight), "codebook": Coded.of(weight)}
     for batch in batches:
         x = torch.randn(batch, width)
-        took = interleaved({name: (lambda f=form: f(x)) for name, form in forms.items()}, rounds=5)  # type: ignore[misc]
+        took = interleaved({name: partial(form, x) for name, form in forms.items()}, rounds=5)
         found[batch] = {name: kept * batch / timing.low for name, timing in took.items()}
     return found
 
@@ -72,11 +78,7 @@ def layer(
         for arm, product in arms.items():
             if not torch.allclose(product(x), expected, atol=1e-3, rtol=1e-3):
                 raise ValueError(f"{name}, batch {batch}: {arm} gives other numbers than the dense layer")
-        took = interleaved(
-            {arm: (lambda f=f: f(x)) for arm, f in arms.items()},  # type: ignore[misc]
-            rounds=rounds,
-            budget=1.5,
-        )
+        took = interleaved({arm: partial(f, x) for arm, f in arms.items()}, rounds=rounds, budget=1.5)
         kept, row = int(weight.count_nonzero()), dict[str, Any]()
         for arm, timing in took.items():
             moved = held[arm] + 4 * batch * (width + rows)
@@ -96,9 +98,11 @@ def crossover(*, rounds: int = 5, size: int = 2048) -> dict[str, Any]:
         rows, coded = Rows.of(weight), Coded.of(weight)
         for batch in GRID:
             x = torch.randn(batch, size)
-            arms = {"dense": lambda w=weight: F.linear(x, w), "sparse": lambda f=rows: f(x), "coded": lambda f=coded: f(x)}  # type: ignore[misc] # noqa: B023
+            arms = {"dense": partial(F.linear, x, weight), "sparse": partial(rows, x), "coded": partial(coded, x)}
             took = interleaved(arms, rounds=rounds, budget=0.6)
-            cells.append({"kind": "linear", "density": density, "batch": batch} | {k: v.median for k, v in took.items()})
+            cells.append(
+                {"kind": "linear", "density": density, "batch": batch} | {k: v.median for k, v in took.items()}
+            )
     return {"size": size, "cells": cells + list(_convolutions(rounds))}
 
 
@@ -113,7 +117,7 @@ def _convolutions(rounds: int) -> Iterable[dict[str, Any]]:
         forms = {"sparse": ConvolutionOf(conv, Rows.of(weight)), "coded": ConvolutionOf(conv, Coded.of(weight))}
         for batch in (1, 8):
             x = torch.randn(batch, channels, side, side)
-            arms = {"dense": lambda: conv(x)} | {k: (lambda f=f: f(x)) for k, f in forms.items()}  # type: ignore[misc] # noqa: B023
+            arms = {"dense": partial(conv, x)} | {name: partial(form, x) for name, form in forms.items()}
             took = interleaved(arms, rounds=rounds, budget=0.6)
             yield {"kind": "convolution", "density": density, "batch": batch} | {k: v.median for k, v in took.items()}
 

@@ -33,7 +33,8 @@ def threads() -> int:
     """As many as torch uses, and numba was started with."""
     import numba
 
-    count = min(torch.get_num_threads(), int(numba.config.NUMBA_NUM_THREADS))
+    most: Any = numba.config
+    count = min(torch.get_num_threads(), int(most.NUMBA_NUM_THREADS))
     numba.set_num_threads(count)
     return count
 
@@ -61,7 +62,7 @@ def _vector() -> Any:
 
     dot = _dot()
 
-    @njit(parallel=True, fastmath=True)  # type: ignore[untyped-decorator]
+    @njit(parallel=True, fastmath=True)
     def vector(start, column, index, book, x, y, cut):  # type: ignore[no-untyped-def]  # pragma: no cover
         columns, indices, books, xs = column.ctypes.data, index.ctypes.data, book.ctypes.data, x.ctypes.data
         for part in prange(len(cut) - 1):
@@ -79,7 +80,7 @@ def _vector() -> Any:
 def _matrix() -> Any:
     from numba import njit, prange
 
-    @njit(parallel=True, fastmath=True)  # type: ignore[untyped-decorator]
+    @njit(parallel=True, fastmath=True)
     def matrix(start, column, index, book, x, y, cut, strip):  # type: ignore[no-untyped-def]  # pragma: no cover
         parts, width = len(cut) - 1, x.shape[1]
         for task in prange(parts * ((width + strip - 1) // strip)):
@@ -107,7 +108,7 @@ def _matrix() -> Any:
 
 def _dot() -> Any:
     """Sum of book[index[k]] * x[column[k]] over all whole vectors of 16 from begin to end; arguments are addresses."""
-    from llvmlite import ir
+    from llvmlite import ir  # type: ignore[import-untyped]
     from numba import types
     from numba.core import cgutils
     from numba.extending import intrinsic
@@ -117,10 +118,11 @@ def _dot() -> Any:
 
     def generate(context: Any, to: Any, signature: Any, arguments: Any) -> Any:
         columns, indices, book, x, begin, end = arguments
+        insert: Any = cgutils.get_or_insert_function
         zero, lanes, module = ir.Constant(reals, [0.0] * LANES), ir.Constant(long, LANES), to.module
 
         def known(name: str, result: Any, *takes: Any) -> Any:
-            return cgutils.get_or_insert_function(module, ir.FunctionType(result, takes), name)
+            return insert(module, ir.FunctionType(result, takes), name)
 
         def numbers(base: Any, kind: Any, k: Any) -> Any:
             place = to.add(base, to.mul(k, ir.Constant(long, kind.width // 8)))
@@ -154,7 +156,7 @@ def _dot() -> Any:
         reduce = known(f"llvm.vector.reduce.fadd.v{LANES}f32", real, real, reals)
         return to.call(reduce, [ir.Constant(real, 0.0), whole], fastmath=("fast",))
 
-    @intrinsic  # type: ignore[untyped-decorator]
+    @intrinsic
     def dot(typing, columns, indices, book, x, begin, end):  # type: ignore[no-untyped-def]
         return types.float32(*[types.intp] * 6), generate
 

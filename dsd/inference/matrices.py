@@ -83,9 +83,9 @@ class Rows(Matrix):
             with warnings.catch_warnings():
                 warnings.filterwarnings("ignore", ".*CSR tensor support is in beta.*")
                 for number, (left, right) in enumerate(self.edges):
-                    made = [self.get_buffer(f"{name}{number}") for name in ("start", "column", "value")]
+                    start, column, value = (self.get_buffer(f"{name}{number}") for name in ("start", "column", "value"))
                     size = (self.rows, right - left)
-                    self._parts.append(torch.sparse_csr_tensor(*made, size=size, check_invariants=False))  # type: ignore[arg-type]
+                    self._parts.append(torch.sparse_csr_tensor(start, column, value, size, check_invariants=False))
         return self._parts
 
     @torch.no_grad()

@@ -47,7 +47,9 @@ MICROSECONDS = {  # machine, batch -> dense and sparse, in the order of LAYERS
 EIE_MICROSECONDS = (30.3, 12.2, 9.9, 34.4, 8.7, 8.4, 8.0, 13.9, 7.5)  # the accelerator itself, measured in simulation
 
 VGG16 = (0.58, 0.22, 0.34, 0.36, 0.53, 0.24, 0.42, 0.32, 0.27, 0.34, 0.35, 0.29, 0.36, 0.04, 0.04, 0.23)
-DENSITY = {  # by layer, in order; one number: that in every layer but a first convolution
+DENSITY: dict[
+    str, float | tuple[float, ...]
+] = {  # by layer, in order; one number: that in every layer but a first convolution
     "LeNet-300-100": (0.08, 0.09, 0.26),
     "LeNet-5": (0.66, 0.12, 0.08, 0.19),
     "AlexNet": (0.84, 0.38, 0.35, 0.37, 0.37, 0.09, 0.09, 0.25),

@@ -84,7 +84,7 @@ def test_what_is_behind_the_end_of_an_utterance_changes_nothing():
 def test_an_archive_that_names_no_network():
     net = shared_(nn.Sequential(nn.Linear(20, 30), nn.ReLU(), nn.Linear(30, 4)))
     data = compress(net.state_dict()).data
-    with pytest.raises(ValueError, match="does not say which network it is.*net="):
+    with pytest.raises(ValueError, match=r"does not say which network it is.*net="):
         dsd.load(data)
     found = dsd.load(data, form="sparse", net=nn.Sequential(nn.Linear(20, 30), nn.ReLU(), nn.Linear(30, 4)))
     x = torch.randn(5, 20)

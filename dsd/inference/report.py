@@ -1,0 +1,177 @@
+"""What `dsd bench` found, as tables for a terminal and for Markdown: ours beside its peers and beside the papers."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from dsd.inference.energy import modelled, sentence
+from dsd.inference.networks import WHY_NOT
+from dsd.inference.peers import ARMS, WORDS
+from dsd.inference.published import LAYERS, MICROSECONDS, speedup
+
+ALLOWED = 0.7  # of what bytes at the measured bandwidth allow
+
+
+@dataclass(frozen=True)
+class Table:
+    """A title, what the columns are called, and cells as text."""
+
+    title: str
+    head: Sequence[str]
+    rows: Sequence[Sequence[str]]
+
+    def markdown(self) -> str:
+        """The table in Markdown."""
+        lines = [f"| {' | '.join(row)} |" for row in (self.head, ["---"] * len(self.head), *self.rows)]
+        return "\n".join([f"**{self.title}**", "", *lines, ""])
+
+    def rich(self) -> Any:
+        """The table for a terminal."""
+        from rich.box import SIMPLE_HEAD
+        from rich.table import Table as Rich
+
+        made = Rich(title=self.title, box=SIMPLE_HEAD, padding=(0, 1, 0, 0), pad_edge=False, title_justify="left")
+        for number, name in enumerate(self.head):
+            made.add_column(name, justify="left" if number == 0 else "right", no_wrap=True)
+        for row in self.rows:
+            made.add_row(*row)
+        return made
+
+
+def tables(result: Mapping[str, Any]) -> list[Table]:
+    """All that there is to say of a result; parts that were not measured have no table."""
+    found = [_layers(result, batch) for batch in sorted({row["batch"] for row in result.get("layers", ())})]
+    if result.get("layers"):
+        found += [_bounds(result), _energy(result)]
+    if result.get("networks"):
+        found += [_networks(result)]
+    if result.get("crossover"):
+        found += [_map(result, kind) for kind in ("linear", "convolution")]
+    return found
+
+
+def sentences(result: Mapping[str, Any]) -> list[str]:
+    """On what it was measured, what the words mean, and what is missing."""
+    machine, versions = result["machine"], result["versions"]
+    lines = [
+        f"{machine['cpu']}, {machine['cores_physical']} cores, {result['threads']} threads for all; torch {versions['torch']}, "
+        f"scipy {versions['scipy']}, Python {versions['python']}. Times are medians of interleaved turns, +- half of their 95 % interval.",
+    ]
+    if "bandwidth" in result:
+        lines += [
+            f"Measured bandwidth: {result['bandwidth'] / 1e9:.1f} GB/s, read by all threads. A share above 100 % is a matrix in the cache.",
+            "Arms: " + "; ".join(f"{name}: {WORDS[name]}" for name in ARMS) + ".",
+        ]
+    timings = [t for row in (*result.get("layers", ()), *result.get("networks", ())) for t in row["arms"].values()]
+    if unsure := sum(t["quiet"] < min(3, t["turns"]) for t in timings):
+        lines.append(
+            f"The machine was not quiet: {unsure} of {len(timings)} timings had fewer than three turns without a core being taken "
+            "away, and are medians of the faster half (marked ~)."
+        )
+    if result.get("networks"):
+        lines.append(WHY_NOT)
+    return [*lines, sentence()]
+
+
+def _layers(result: Mapping[str, Any], batch: int) -> Table:
+    rows = []
+    for row in (row for row in result["layers"] if row["batch"] == batch):
+        arms = row["arms"]
+        peer = min(arms[name]["median"] for name in ("dense", "compiled") if name in arms)
+        runtime = arms[row["pick"]]["median"]
+        times = [_time(arms[name], per=batch) if name in arms else "-" for name in ARMS]
+        papers = [f"{speedup(machine, batch, row['layer']):.2f}x" if (machine, batch) in MICROSECONDS else "-" for machine in
+                  ("Core i7-5930K", "Titan X", "Tegra K1")]  # fmt: skip
+        rows.append(
+            [row["layer"], f"{100 * row['density']:.0f} %", *times, row["pick"], f"{peer / runtime:.2f}x", *papers]
+        )
+    head = ["layer", "kept", *ARMS, "picked", "gain", "i7", "Titan X", "TK1"]
+    title = f"Batch {batch}: microseconds an input; gain of the runtime's pick over the faster dense one, and the papers' gains"
+    return Table(title, head, rows)
+
+
+def _bounds(result: Mapping[str, Any]) -> Table:
+    rows = []
+    for row in result["layers"]:
+        for arm in ("sparse", "codebook"):
+            cell = row["arms"][arm]
+            if row["batch"] == 1 or arm == "sparse":
+                rows.append([
+                    row["layer"], str(row["batch"]), arm, f"{cell['bytes'] / 1e6:.2f} MB", f"{100 * cell['share']:.0f} %",
+                    f"{100 * cell['of_rate']:.0f} %", _reason(cell, result["rates"][str(row["batch"])][arm]),
+                ])  # fmt: skip
+    title = "What bounds the sparse products: bytes moved, their share of the bandwidth, and look-ups by their rate in the cache"
+    return Table(title, ["layer", "batch", "form", "moved", "of bandwidth", "of rate", "bound"], rows)
+
+
+def _reason(cell: Mapping[str, float], rate: float) -> str:
+    if cell["share"] >= ALLOWED:
+        return "memory"
+    if cell["of_rate"] >= ALLOWED:
+        return f"products: {rate / 1e9:.1f} G/s in the cache"
+    both = cell["share"] + cell["of_rate"]
+    return "memory and products, one after the other" if both >= ALLOWED else "neither: inputs beyond the first cache"
+
+
+def _energy(result: Mapping[str, Any]) -> Table:
+    rows = []
+    for row in (row for row in result["layers"] if row["batch"] == 1):
+        width, outputs, _ = LAYERS[row["layer"]]
+        joules = [
+            modelled(weight_bytes=arms["bytes"] - 4 * (width + outputs), products=n, inputs=width, outputs=outputs)
+            for arms, n in (
+                (row["arms"]["dense"], width * outputs), (row["arms"]["sparse"], row["kept"]), (row["arms"]["codebook"], row["kept"]),
+            )
+        ]  # fmt: skip
+        rows.append([
+            row["layer"], *(f"{1e6 * j:.0f}" for j in joules), f"{joules[0] / joules[1]:.1f}x", f"{joules[0] / joules[2]:.1f}x"
+        ])  # fmt: skip
+    title = "Energy, MODELLED by the 45 nm table (640 pJ for 4 bytes of DRAM), microjoules an input at batch 1; nothing measured"
+    return Table(title, ["layer", "dense", "sparse", "codebook", "sparse saves", "codebook saves"], rows)
+
+
+def _networks(result: Mapping[str, Any]) -> Table:
+    rows = []
+    for row in result["networks"]:
+        arms, size = row["arms"], row["resident"]
+        peer = min(arms[name]["median"] for name in ("dense", "compiled") if name in arms)
+        times = [
+            _time(arms[name], per=row["batch"], unit=1e3) if name in arms else "-"
+            for name in ("dense", "compiled", "sparse", "codebook")
+        ]
+        gains = [f"{peer / arms[form]['median']:.2f}x" for form in ("sparse", "codebook")]
+        memory = [f"{size[form] / 2**20:.1f}" for form in ("dense", "sparse", "codebook")]
+        ways = "; ".join(f"{n} {way}" for way, n in sorted(row["layers"]["sparse"].items()))
+        rows.append([row["network"], f"{100 * row['density']:.0f} %", str(row["batch"]), *times, *gains, *memory, ways])
+    head = ["network", "kept", "batch", "dense", "compiled", "sparse", "codebook", "sparse gains", "codebook", "MB dense",
+            "sparse", "codebook", "layers of sparse"]  # fmt: skip
+    return Table(
+        "Whole networks: milliseconds an input, gain over the faster dense one, and resident weights", head, rows
+    )
+
+
+def _map(result: Mapping[str, Any], kind: str) -> Table:
+    cells = [cell for cell in result["crossover"]["cells"] if cell["kind"] == kind]
+    batches = sorted({cell["batch"] for cell in cells})
+    what = (
+        f"{result['crossover']['size']} x {result['crossover']['size']}"
+        if kind == "linear"
+        else "3x3, 256 channels, 14 pixels"
+    )
+    rows = []
+    for density in sorted({cell["density"] for cell in cells}):
+        row = {cell["batch"]: cell for cell in cells if cell["density"] == density}
+        gains = [f"{row[b]['dense'] / row[b]['sparse']:.2f} / {row[b]['dense'] / row[b]['coded']:.2f}" for b in batches]
+        rows.append([f"{100 * density:.0f} %", *gains])
+    title = f"Where sparsity pays, {kind} ({what}): dense over sparse / over codebook, by density and batch"
+    return Table(title, ["kept", *map(str, batches)], rows)
+
+
+def _time(timing: Mapping[str, float], *, per: int, unit: float = 1e6) -> str:
+    """Time an input, and half of its interval."""
+    median, half = unit * timing["median"] / per, unit * (timing["high"] - timing["low"]) / 2 / per
+    digits = 0 if median >= 100 else 1 if median >= 10 else 2
+    unsure = "~" if timing["quiet"] < min(3, timing["turns"]) else ""
+    return f"{unsure}{median:.{digits}f} ±{half:.{digits}f}"

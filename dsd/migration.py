@@ -1,0 +1,130 @@
+"""Checkpoints of other pruning libraries as plain weights whose pruned entries are 0; nothing about them is guessed.
+
+torch.nn.utils.prune, Lightning's ModelPruning   `x_orig` and `x_mask`, 1 = kept; a Lightning checkpoint around it
+Distiller                                        `state_dict`, and `compression_sched` with `masks_dict` (older notes: its
+                                                 scheduler's `zeros_mask_dict`), 1 = kept, None = no mask; names with `module.`
+bare masks                                       tensors of 0 and 1 in the weights' file (`x_mask`) or in one of their own, by the
+                                                 weight's name, alone or with `_mask` or `.mask`; what 1 means must be said
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from dsd.weights import TORCH, inside, load_weights, multiply_masks, read_torch, some, unwrap
+
+SCHEDULER = "compression_sched"
+MASKS = ("masks_dict", "zeros_mask_dict")
+ENDINGS = ("", "_mask", ".mask")
+MEANINGS = ("kept", "pruned")
+
+
+@dataclass(frozen=True)
+class Imported:
+    """The weights, which library's layout they came in, and the density of each that has a mask."""
+
+    weights: dict[str, Tensor]
+    layout: str
+    density: dict[str, float]
+
+
+def imported(path: Path, *, masks: Path | None = None, ones: str | None = None) -> Imported:
+    """The weights of a checkpoint, multiplied by its masks. `ones` says what 1 means in bare masks: "kept" or "pruned".
+
+    ValueError for bare masks without `ones`, for `ones` without bare masks, for a mask that fits no weight or holds anything
+    but 0 and 1, for one that would remove the weights that are there and keep the zeros, and for a file without any mask.
+    """
+    if ones is not None and ones not in MEANINGS:
+        raise ValueError(f"ones must be one of {', '.join(MEANINGS)}, found {ones!r}")
+    loaded: Any = read_torch(path) if path.is_file() and path.suffix in TORCH else None
+    scheduler: Any = loaded.get(SCHEDULER, loaded) if isinstance(loaded, Mapping) else None
+    held = dict(scheduler) if isinstance(scheduler, Mapping) else {}
+    found = next((held[key] for key in MASKS if key in held), None)
+    if isinstance(found, Mapping):
+        if masks is not None or ones is not None:
+            raise ValueError(f"{path} is Distiller's and has masks of its own, 1 = kept: leave --masks and --ones out")
+        weights = _distiller(
+            inside({"state_dict": loaded["state_dict"]}, path) if "state_dict" in loaded else None, path
+        )
+        return _masked(weights, _distiller(_tensors(found, path), path), "Distiller", path, "kept")
+    weights = unwrap(inside(loaded, path)) if loaded is not None else load_weights(path)
+    pairs = [name.removesuffix("_orig") for name in weights if name.endswith("_orig")]
+    pairs = [name for name in pairs if f"{name}_mask" in weights]
+    bare = {name: weights.pop(name) for name in list(weights) if _is_bare(name, weights, pairs)}
+    if masks is not None:
+        bare |= unwrap(inside(read_torch(masks), masks) if masks.suffix in TORCH else load_weights(masks))
+    if not bare:
+        if ones is not None:
+            raise ValueError(f"{path} has no bare masks that --ones could speak of")
+        if not pairs:
+            raise ValueError(
+                f"{path} has no masks that are known here; a file of masks is given with --masks FILE --ones kept|pruned, and "
+                "without any, `dsd compress` takes the weights as they are"
+            )
+        return _masked(multiply_masks(weights, path), {}, "torch.nn.utils.prune", path, "kept", pairs)
+    if ones is None:
+        raise ValueError(
+            f"{masks or path} has bare masks ({some(list(bare))}), and nothing says what 1 means in them: --ones kept, or "
+            "--ones pruned"
+        )
+    return _masked(multiply_masks(weights, path), bare, "bare masks", masks or path, ones, pairs)
+
+
+def _masked(
+    weights: dict[str, Tensor], masks: Mapping[str, Tensor], layout: str, path: Path, ones: str, pairs: Any = ()
+) -> Imported:
+    density = {name: _density(weights[name]) for name in pairs}
+    result = dict(weights)
+    for given, mask in masks.items():
+        name = next(
+            (given.removesuffix(end) for end in ENDINGS if given.endswith(end) and given.removesuffix(end) in weights),
+            None,
+        )
+        if name is None or weights[name].shape != mask.shape:
+            shape = f" of shape {tuple(weights[name].shape)}" if name else ""
+            raise ValueError(
+                f"{path}: mask {given} {tuple(mask.shape)} has no weight{shape} to go with; there are {some(list(weights))}"
+            )
+        if not bool(((mask == 0) | (mask == 1)).all()):
+            raise ValueError(f"{path}: mask {given} holds other values than 0 and 1")
+        keep, weight = mask.bool() if ones == "kept" else ~mask.bool(), weights[name]
+        if not keep.all() and not weight[keep].any() and weight[~keep].all():
+            raise ValueError(
+                f"{path}: mask {given} would keep exactly the zeros of {name}: its ones mean the opposite of {ones!r}"
+            )
+        result[name] = torch.where(keep, weight, torch.zeros_like(weight))
+        density[name] = float(keep.double().mean()) if keep.numel() else 1.0
+    if not density:
+        raise ValueError(f"{path} has a list of masks, and none in it")
+    return Imported(result, layout, density)
+
+
+def _distiller(tensors: dict[str, Tensor] | None, path: Path) -> dict[str, Tensor]:
+    """The same under names without DataParallel's `module.`, which AlexNet and VGG have inside of theirs."""
+    if tensors is None:
+        raise ValueError(f"{path} has masks of Distiller and no state_dict")
+    named = {".".join(part for part in name.split(".") if part != "module"): value for name, value in tensors.items()}
+    if len(named) != len(tensors):
+        raise ValueError(f"{path}: names are no longer different without `module.`")
+    return named
+
+
+def _tensors(masks: Mapping[str, Any], path: Path) -> dict[str, Tensor]:
+    if wrong := [f"{n} ({type(m).__name__})" for n, m in masks.items() if m is not None and not isinstance(m, Tensor)]:
+        raise ValueError(f"{path}: masks that are no tensors: {some(wrong)}")
+    return {name: mask for name, mask in masks.items() if mask is not None}
+
+
+def _is_bare(name: str, weights: Mapping[str, Tensor], pairs: list[str]) -> bool:
+    of = next((name.removesuffix(end) for end in ENDINGS[1:] if name.endswith(end)), None)
+    return of is not None and of in weights and of not in pairs
+
+
+def _density(weight: Tensor) -> float:
+    return float(weight.count_nonzero()) / max(1, weight.numel())

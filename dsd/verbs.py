@@ -1,0 +1,95 @@
+"""Two more words of the `dsd` command: `import`, for checkpoints of other libraries, and `bench`, for where sparsity pays."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+from typing import Any
+
+PARTS = ("layers", "networks", "crossover")
+
+
+def more_verbs(verbs: Any, kind: Any) -> None:
+    """`import` and `bench` are words of the parser too."""
+    text = "take over a pruned checkpoint of another library: torch.nn.utils.prune, Lightning's ModelPruning, Distiller, bare masks"
+    one = verbs.add_parser("import", help=text, description=text, formatter_class=kind)
+    one.add_argument("file", metavar="CHECKPOINT", type=Path, help="the weights, with or without their masks")
+    one.add_argument(
+        "-o", dest="out", metavar="OUT", type=Path, required=True, help="OUT.safetensors, OUT.pt, or an archive OUT.dsd"
+    )
+    one.add_argument("--masks", metavar="FILE", type=Path, help="masks of 0 and 1 in a file of their own")
+    one.add_argument("--ones", choices=("kept", "pruned"), help="what 1 means in bare masks; never guessed")
+    one.set_defaults(verb=do_import)
+
+    text = "time EIE's nine layers, whole networks, and density x batch, beside torch, torch.compile and SciPy"
+    one = verbs.add_parser("bench", help=text, description=text, formatter_class=kind)
+    one.add_argument(
+        "-o", dest="out", metavar="FILE.json", type=Path, help="keep it as JSON; parts not asked for stay in the file"
+    )
+    one.add_argument("--only", choices=PARTS, action="append", help="a part; may be repeated (default: all)")
+    one.add_argument("--networks", metavar="NAME", nargs="+", help="these networks only, such as AlexNet")
+    one.add_argument(
+        "--batch", type=int, nargs="+", default=[1, 8, 64], metavar="N", help="inputs at a time (default: 1 8 64)"
+    )
+    one.add_argument("--rounds", type=int, default=9, metavar="N", help="undisturbed turns of each arm (default: 9)")
+    one.add_argument(
+        "--budget",
+        type=float,
+        default=4,
+        metavar="S",
+        help="seconds for a network at a batch, two rounds at least (default: 4)",
+    )
+    one.add_argument("--threads", type=int, metavar="N", help="of every arm (default: torch's)")
+    one.add_argument(
+        "--no-compile", action="store_true", help="whole networks without the arm torch.compile, which takes a minute"
+    )
+    one.add_argument(
+        "--write-crossover",
+        metavar="FILE.json",
+        type=Path,
+        help="the table by which the runtime decides, as measured here",
+    )
+    one.set_defaults(verb=do_bench)
+
+
+def do_import(asked: argparse.Namespace, console: Any) -> int:
+    """Write the weights with zeros where they are pruned."""
+    from dsd.compression import compress
+    from dsd.export import save_tensors
+    from dsd.migration import imported
+
+    found = imported(asked.file, masks=asked.masks, ones=asked.ones)
+    if asked.out.suffix == ".dsd":
+        archive = compress(found.weights, meta={"from": found.layout})
+        archive.save(asked.out)
+        print(f"{asked.out}: {archive.ledger.size:,} bytes, {archive.ledger.ratio:.2f}x smaller than float32")
+    else:
+        save_tensors(found.weights, asked.out)
+        print(f"{asked.out}: {len(found.weights)} tensors")
+    print(f"layout: {found.layout}; kept: {', '.join(f'{name} {100 * d:.1f} %' for name, d in found.density.items())}")
+    return 0
+
+
+def do_bench(asked: argparse.Namespace, console: Any) -> int:
+    """Measure, print, keep."""
+    from dsd.inference.networks import NETWORKS
+    from dsd.inference.report import sentences, tables
+    from dsd.inference.session import measure, merged, write_crossover
+
+    parts = asked.only or (["networks"] if asked.networks else list(PARTS))
+    if asked.write_crossover is not None and "crossover" not in parts:
+        raise ValueError("--write-crossover needs the part crossover: leave --only out, or add --only crossover")
+    if min(asked.batch) < 1 or asked.rounds < 1:
+        raise ValueError("batches and rounds are 1 or more")
+    found = measure(
+        parts, threads=asked.threads, rounds=asked.rounds, batches=asked.batch, names=asked.networks or list(NETWORKS),
+        compiles=not asked.no_compile, budget=asked.budget, say=lambda text: print(f"... {text}", flush=True),
+    )  # fmt: skip
+    result = merged(found, asked.out)
+    if asked.write_crossover is not None:
+        write_crossover(result, asked.write_crossover)
+    console.width = max(console.width, 190)
+    for table in tables(result):
+        console.print(table.rich())
+    print("\n".join(sentences(result)))
+    return 0

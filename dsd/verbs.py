@@ -27,6 +27,7 @@ def more_verbs(verbs: Any, kind: Any) -> None:
         "-o", dest="out", metavar="FILE.json", type=Path, help="keep it as JSON; parts not asked for stay in the file"
     )
     one.add_argument("--only", choices=PARTS, action="append", help="a part; may be repeated (default: all)")
+    one.add_argument("--layers", metavar="NAME", nargs="+", help="these layers only, such as 'AlexNet fc6'")
     one.add_argument("--networks", metavar="NAME", nargs="+", help="these networks only, such as AlexNet")
     one.add_argument(
         "--batch", type=int, nargs="+", default=[1, 8, 64], metavar="N", help="inputs at a time (default: 1 8 64)"
@@ -73,19 +74,21 @@ def do_import(asked: argparse.Namespace, console: Any) -> int:
 def do_bench(asked: argparse.Namespace, console: Any) -> int:
     """Measure, print, keep."""
     from dsd.inference.networks import NETWORKS
+    from dsd.inference.published import LAYERS
     from dsd.inference.report import sentences, tables
-    from dsd.inference.session import measure, merged, write_crossover
+    from dsd.inference.session import measure, write_crossover
 
-    parts = asked.only or (["networks"] if asked.networks else list(PARTS))
+    named = [part for part, names in (("layers", asked.layers), ("networks", asked.networks)) if names]
+    parts = asked.only or named or list(PARTS)
     if asked.write_crossover is not None and "crossover" not in parts:
         raise ValueError("--write-crossover needs the part crossover: leave --only out, or add --only crossover")
     if min(asked.batch) < 1 or asked.rounds < 1:
         raise ValueError("batches and rounds are 1 or more")
-    found = measure(
-        parts, threads=asked.threads, rounds=asked.rounds, batches=asked.batch, names=asked.networks or list(NETWORKS),
-        compiles=not asked.no_compile, budget=asked.budget, say=lambda text: print(f"... {text}", flush=True),
+    result = measure(
+        parts, path=asked.out, threads=asked.threads, rounds=asked.rounds, batches=asked.batch, layers=asked.layers or list(LAYERS),
+        nets=asked.networks or list(NETWORKS), compiles=not asked.no_compile, budget=asked.budget,
+        say=lambda text: print(f"... {text}", flush=True),
     )  # fmt: skip
-    result = merged(found, asked.out)
     if asked.write_crossover is not None:
         write_crossover(result, asked.write_crossover)
     console.width = max(console.width, 190)

@@ -7,7 +7,7 @@ first is all that memory allows, one near the second all that the kernel does wi
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import asdict
 from functools import partial
 from typing import Any
@@ -22,7 +22,6 @@ from dsd.inference.peers import has_compiler, products
 from dsd.inference.published import LAYERS
 from dsd.inference.timing import bandwidth, interleaved
 
-BATCHES = (1, 8, 64)
 VALUES = 32
 CACHED = (1024, 1024, 0.1)  # a matrix that every cache but the first holds in any form
 DENSITIES = (0.01, 0.02, 0.04, 0.08, 0.12, 0.16, 0.25, 0.35, 0.5, 0.7)
@@ -78,7 +77,7 @@ def layer(
         for arm, product in arms.items():
             if not torch.allclose(product(x), expected, atol=1e-3, rtol=1e-3):
                 raise ValueError(f"{name}, batch {batch}: {arm} gives other numbers than the dense layer")
-        took = interleaved({arm: partial(f, x) for arm, f in arms.items()}, rounds=rounds, budget=1.5)
+        took = interleaved({arm: partial(f, x) for arm, f in arms.items()}, rounds=rounds, budget=1.0)
         kept, row = int(weight.count_nonzero()), dict[str, Any]()
         for arm, timing in took.items():
             moved = held[arm] + 4 * batch * (width + rows)
@@ -135,12 +134,9 @@ def table_of(cells: Iterable[dict[str, Any]]) -> dict[str, dict[str, dict[str, f
     return found
 
 
-def layers(*, rounds: int, batches: Iterable[int] = BATCHES, names: Iterable[str] = tuple(LAYERS)) -> dict[str, Any]:
-    """All layers, with the bandwidth and the rates that they are held against."""
+def layers(*, rounds: int, batches: Iterable[int], names: Iterable[str]) -> Iterator[dict[str, Any]]:
+    """First the bandwidth and the rates that layers are held against, then one layer after the other."""
     compiled, reads, cached = compiled_linear(), bandwidth(), rates(batches)
-    found = [
-        row
-        for name in names
-        for row in layer(name, batches, rounds=rounds, compiled=compiled, reads=reads, cached=cached)
-    ]
-    return {"bandwidth": reads, "rates": {str(k): v for k, v in cached.items()}, "layers": found}
+    yield {"bandwidth": reads, "rates": {str(batch): rate for batch, rate in cached.items()}}
+    for name in names:
+        yield {"layers": layer(name, batches, rounds=rounds, compiled=compiled, reads=reads, cached=cached)}

@@ -62,7 +62,7 @@ def _vector() -> Any:
 
     dot = _dot()
 
-    @njit(parallel=True, fastmath=True)
+    @njit(parallel=True, fastmath=True, cache=True)
     def vector(start, column, index, book, x, y, cut):  # type: ignore[no-untyped-def]  # pragma: no cover
         columns, indices, books, xs = column.ctypes.data, index.ctypes.data, book.ctypes.data, x.ctypes.data
         for part in prange(len(cut) - 1):
@@ -80,7 +80,7 @@ def _vector() -> Any:
 def _matrix() -> Any:
     from numba import njit, prange
 
-    @njit(parallel=True, fastmath=True)
+    @njit(parallel=True, fastmath=True, cache=True)
     def matrix(start, column, index, book, x, y, cut, strip):  # type: ignore[no-untyped-def]  # pragma: no cover
         parts, width = len(cut) - 1, x.shape[1]
         for task in prange(parts * ((width + strip - 1) // strip)):

@@ -10,8 +10,6 @@ and dense layers where they are not. `codebook` keeps weights as bytes into a ta
 from __future__ import annotations
 
 import json
-import statistics
-import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -23,9 +21,11 @@ from torch import Tensor, nn
 from dsd.compression import decompress, read_meta
 from dsd.inference.crossover import faster
 from dsd.inference.layers import FORMS, ConvolutionOf, LinearOf, candidates, convertible, recurrent_, replace_
+from dsd.inference.timing import interleaved
 from dsd.weights import initialise_
 
 TURNS = 5  # of each form when a layer is timed on an example
+PATIENCE = 2.0  # seconds for them all
 GAIN = 1.05  # how much faster than the first choice another form must be
 
 
@@ -134,14 +134,7 @@ def _timed(net: nn.Module, form: str, example: Sequence[Any]) -> dict[str, str]:
 
 def fastest(ways: dict[str, Callable[[], object]]) -> str:
     """The way with the smallest median of interleaved turns; the first unless another gains 5 %."""
-    spent: dict[str, list[float]] = {key: [] for key in ways}
-    for turn in range(TURNS + 1):
-        for key, run in ways.items():
-            began = time.perf_counter()
-            run()
-            if turn:  # the first warms up, and compiles
-                spent[key].append(time.perf_counter() - began)
+    took = interleaved(ways, rounds=TURNS, budget=PATIENCE)
     first = next(iter(ways))
-    median = {key: statistics.median(values) for key, values in spent.items()}
-    best = min(median, key=lambda key: median[key])
-    return best if median[best] * GAIN < median[first] else first
+    best = min(took, key=lambda key: took[key].median)
+    return best if took[best].median * GAIN < took[first].median else first

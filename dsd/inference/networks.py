@@ -7,7 +7,7 @@ Weights are drawn by the network's own initialisation, the smallest of each laye
 from __future__ import annotations
 
 import gc
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import asdict
 from functools import partial
 from typing import Any
@@ -101,48 +101,55 @@ def pruned_(net: nn.Module, densities: float | tuple[float, ...]) -> float:
     return kept / total
 
 
-@torch.no_grad()
 def network(
-    name: str, batches: Iterable[int], *, rounds: int, budget: float, compiles: bool, say: Callable[[str], None]
-) -> list[dict[str, Any]]:
+    name: str, batches: Iterable[int], *, rounds: int, budget: float, compiles: bool
+) -> Iterator[dict[str, Any]]:
     """A row for each batch: timings of the arms, bytes resident in each form, and what became of the layers."""
-    make, arguments = NETWORKS[name]
     torch.manual_seed(0)
-    dense = make().eval()
+    dense = NETWORKS[name][0]().eval()
     density = pruned_(dense, DENSITY[name])
     state = dense.state_dict()
-    found = []
     for batch in batches:
-        example, forms, parts = arguments(batch), {"dense": dense}, {}
-        for form in ("sparse", "codebook"):
-            with torch.device("meta"):
-                other = make().eval()
-            other.load_state_dict(state, assign=True)  # the same memory, until it is converted
-            parts[form] = convert_(other, form=form, example=example)
-            forms[form] = other
-        if compiles and name in COMPILED:
-            forms["compiled"] = torch.compile(dense)  # type: ignore[assignment]
-        outputs = {form: _scores(net(*example)) for form, net in forms.items()}
-        for form, out in outputs.items():
-            error = float((out - outputs["dense"]).abs().max() / outputs["dense"].abs().max())
-            if error > 1e-4:
-                raise ValueError(
-                    f"{name}, batch {batch}: {form} differs from dense by {error:.1e} of the largest score"
-                )
-        took = interleaved({form: partial(net, *example) for form, net in forms.items()}, rounds=rounds, budget=budget)
-        size = {"dense": resident(dense)} | {form: resident(forms[form]) for form in parts}
-        ways = {
-            form: {way: sum(p.form == way for p in rows) for way in {p.form for p in rows}}
-            for form, rows in parts.items()
-        }
-        found.append({
-            "network": name, "batch": batch, "density": density, "resident": size, "layers": ways,
-            "arms": {form: asdict(timing) for form, timing in took.items()},
-        })  # fmt: skip
-        say(f"{name}, batch {batch}")
-        del forms, outputs
+        with torch.no_grad():
+            yield _row(name, batch, dense, density, state, rounds=rounds, budget=budget, compiles=compiles)
         gc.collect()
-    return found
+
+
+def _row(
+    name: str,
+    batch: int,
+    dense: nn.Module,
+    density: float,
+    state: dict[str, Tensor],
+    *,
+    rounds: int,
+    budget: float,
+    compiles: bool,
+) -> dict[str, Any]:
+    make, arguments = NETWORKS[name]
+    example, forms, parts = arguments(batch), {"dense": dense}, {}
+    for form in ("sparse", "codebook"):
+        with torch.device("meta"):
+            other = make().eval()
+        other.load_state_dict(state, assign=True)  # the same memory, until it is converted
+        parts[form] = convert_(other, form=form, example=example)
+        forms[form] = other
+    if compiles and name in COMPILED:
+        forms["compiled"] = torch.compile(dense)  # type: ignore[assignment]
+    outputs = {form: _scores(net(*example)) for form, net in forms.items()}
+    for form, out in outputs.items():
+        error = float((out - outputs["dense"]).abs().max() / outputs["dense"].abs().max())
+        if error > 1e-4:
+            raise ValueError(f"{name}, batch {batch}: {form} differs from dense by {error:.1e} of the largest score")
+    took = interleaved({form: partial(net, *example) for form, net in forms.items()}, rounds=rounds, budget=budget)
+    size = {"dense": resident(dense)} | {form: resident(forms[form]) for form in parts}
+    ways = {
+        form: {way: sum(p.form == way for p in rows) for way in {p.form for p in rows}} for form, rows in parts.items()
+    }
+    return {
+        "network": name, "batch": batch, "density": density, "resident": size, "layers": ways,
+        "arms": {form: asdict(timing) for form, timing in took.items()},
+    }  # fmt: skip
 
 
 def _scores(out: Any) -> Tensor:

@@ -41,7 +41,7 @@ def products(weight_MK: Tensor, compiled: Callable[..., Any] | None) -> tuple[di
     kept, size = int(long.values().numel()), len(weight_MK) + 1
     arms: dict[str, Product] = {
         "dense": lambda x: F.linear(x, weight_MK), "sparse": rows, "codebook": coded,
-        "CSR int64": lambda x: long @ x[0] if len(x) == 1 else (long @ x.t()).t(),
+        "CSR int64": lambda x: (long @ x[0])[None] if len(x) == 1 else (long @ x.t()).t(),
         "SciPy": lambda x: torch.from_numpy((entries @ x.t().contiguous().numpy()).T),
     }  # fmt: skip
     if compiled is not None:

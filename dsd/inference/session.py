@@ -4,72 +4,78 @@ from __future__ import annotations
 
 import json
 import warnings
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
 import torch
 
 from dsd.inference import bench, networks
+from dsd.inference.published import LAYERS
 from dsd.results.provenance import hardware, versions
 from dsd.results.store import atomic_write
 
-PARTS = ("layers", "networks", "crossover")
+LISTS = {"layers": ("layer", "batch"), "networks": ("network", "batch")}  # parts that are lists, and what names a row
 
 
 def measure(
     parts: Iterable[str],
     *,
+    path: Path | None,
     threads: int | None,
     rounds: int,
-    batches: Iterable[int],
-    names: Iterable[str],
+    batches: Sequence[int],
+    layers: Sequence[str],
+    nets: Sequence[str],
     compiles: bool,
     budget: float,
     say: Callable[[str], None],
 ) -> dict[str, Any]:
-    """The parts, all with the same number of threads (default: torch's own). ValueError for an unknown network."""
-    if unknown := [name for name in names if name not in networks.NETWORKS]:
-        raise ValueError(f"there is no network {unknown[0]!r} in the bench; it has {', '.join(networks.NETWORKS)}")
+    """The parts, all with the same number of threads (default: torch's own), kept in `path` as soon as they are known.
+
+    ValueError for an unknown layer or network, or a file of another machine.
+    """
+    for what, asked, known in (("layer", layers, LAYERS), ("network", nets, networks.NETWORKS)):
+        if unknown := [name for name in asked if name not in known]:
+            raise ValueError(f"there is no {what} {unknown[0]!r} in the bench; it has {', '.join(known)}")
     if threads is not None:
         torch.set_num_threads(threads)
-    found: dict[str, Any] = {}
+    about = {"threads": torch.get_num_threads(), "machine": hardware(), "versions": versions()}
+    whole = merged(about, path)
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", ".*CSR tensor support is in beta.*")
         if "layers" in parts:
-            say("EIE's nine layers")
-            found |= bench.layers(rounds=rounds, batches=batches)
+            for found in bench.layers(rounds=rounds, batches=batches, names=layers):
+                whole = merged(found | about, path, whole)
+                say(", ".join(sorted({row["layer"] for row in found.get("layers", ())})) or "bandwidth")
         if "crossover" in parts:
             say("density x batch")
-            found["crossover"] = bench.crossover()
-        if "networks" in parts:
-            found["networks"] = [
-                row
-                for name in names
-                for row in networks.network(name, batches, rounds=rounds, budget=budget, compiles=compiles, say=say)
-            ]
-    return found | {"threads": torch.get_num_threads(), "machine": hardware(), "versions": versions()}
+            whole = merged({"crossover": bench.crossover()} | about, path, whole)
+        for name in nets if "networks" in parts else ():
+            for row in networks.network(name, batches, rounds=rounds, budget=budget, compiles=compiles):
+                whole = merged({"networks": [row]} | about, path, whole)
+                say(f"{name}, batch {row['batch']}")
+    return whole
 
 
-def merged(found: dict[str, Any], path: Path | None) -> dict[str, Any]:
-    """`found` over what `path` already holds; written there. A row for the same network and batch replaces the old one.
+def merged(found: dict[str, Any], path: Path | None, old: dict[str, Any] | None = None) -> dict[str, Any]:
+    """`found` over `old`, or over what `path` holds; written there. A row of the same name and batch replaces the old one.
 
     ValueError if the old parts are of another machine, other versions or another number of threads.
     """
-    if path is None:
-        return found
-    old: dict[str, Any] = json.loads(path.read_text()) if path.exists() else {}
+    if old is None:
+        old = json.loads(path.read_text()) if path is not None and path.exists() else {}
     for key in ("machine", "versions", "threads"):
         if old and old[key] != found[key]:
             raise ValueError(f"{path} was measured with another {key}: {old[key]}, now {found[key]}; give another file")
-    if "networks" in found and "networks" in old:
-        new = {(row["network"], row["batch"]) for row in found["networks"]}
-        kept = [row for row in old["networks"] if (row["network"], row["batch"]) not in new]
-        order = {name: number for number, name in enumerate(networks.NETWORKS)}
-        rows = sorted(kept + found["networks"], key=lambda row: (order[row["network"]], row["batch"]))
-        found = found | {"networks": rows}
     whole = old | found
-    atomic_write(path, json.dumps(whole, indent=1) + "\n")
+    for part, (name, batch) in LISTS.items():
+        rows = {(row[name], row[batch]): row for row in [*old.get(part, ()), *found.get(part, ())]}
+        order = list(LAYERS if part == "layers" else networks.NETWORKS)
+        if rows:
+            whole[part] = [rows[key] for key in sorted(rows, key=lambda key: (order.index(key[0]), key[1]))]
+    if path is not None:
+        atomic_write(path, json.dumps(whole, indent=1) + "\n")
     return whole
 
 

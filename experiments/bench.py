@@ -1,0 +1,103 @@
+"""The report and the figures of `dsd bench`: `python -m experiments.bench [FILE.json]`, by default of experiments/bench/results.json.
+
+The figures: speed-up of the nine layers at batch 1 beside the published ones, and where sparsity pays over density and batch.
+Nothing is measured here. To measure again: `dsd bench -o experiments/bench/results.json`, on a machine that is quiet.
+"""
+
+import json
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import matplotlib as mpl
+from matplotlib.figure import Figure as Canvas
+
+from dsd.inference.published import LAYERS, speedup
+from dsd.inference.report import sentences, tables
+from dsd.results.figures import COLOURS, INK, Figure, style, to_svg
+from dsd.results.store import atomic_write
+
+HERE = Path(__file__).parent / "bench"
+
+
+def gains(result: Mapping[str, Any]) -> Figure:
+    """Gain over the faster dense arm, a group of bars a layer, batch 1 and 64, the papers' CPU beside."""
+    batches = [batch for batch in (1, 64) if any(row["batch"] == batch for row in result["layers"])]
+    with mpl.rc_context(style("bench-gains")):
+        canvas = Canvas(figsize=(9.5, 3.2 * len(batches)), layout="constrained")
+        for axes, batch in zip(canvas.subplots(len(batches), 1, squeeze=False)[:, 0], batches, strict=True):
+            rows = {row["layer"]: row["arms"] for row in result["layers"] if row["batch"] == batch}
+            bars = {"sparse": COLOURS[0], "codebook": COLOURS[2], "CSR int64": COLOURS[4], "SciPy": COLOURS[3]}
+            for number, (arm, colour) in enumerate(bars.items()):
+                peer = [min(a[d]["median"] for d in ("dense", "compiled") if d in a) for a in rows.values()]
+                height = [p / a[arm]["median"] for p, a in zip(peer, rows.values(), strict=True)]
+                place = [k + 0.2 * (number - 1.5) for k in range(len(rows))]
+                axes.bar(place, height, 0.19, color=colour, label=arm)
+            paper = [speedup("Core i7-5930K", batch, name) for name in rows]
+            axes.plot(range(len(rows)), paper, "D", mfc="none", mec=INK, label="published, Core i7")
+            axes.axhline(1, color=INK, lw=0.8)
+            axes.set_xticks(range(len(rows)), [name.replace(" ", "\n", 1) for name in rows])
+            axes.set(yscale="log", ylabel="times faster than dense", title=f"batch {batch}")
+            axes.set_yticks([0.25, 0.5, 1, 2, 5, 10, 20], ["¼", "½", "1", "2", "5", "10", "20"])
+            axes.minorticks_off()
+            axes.legend(ncols=5, fontsize=8, loc="upper center", bbox_to_anchor=(0.5, -0.18))
+        svg = to_svg(canvas)
+    return Figure("gains", "Speed-up over dense", svg, "")
+
+
+def crossover(result: Mapping[str, Any]) -> Figure:
+    """Colour: dense time over sparse time; the line is where they are equal."""
+    panels = [("linear", "sparse"), ("linear", "coded"), ("convolution", "sparse")]
+    with mpl.rc_context(style("bench-crossover")):
+        canvas = Canvas(figsize=(10.5, 3.6), layout="constrained")
+        for axes, (kind, form) in zip(canvas.subplots(1, len(panels), width_ratios=(4, 4, 1.6)), panels, strict=True):
+            cells = [cell for cell in result["crossover"]["cells"] if cell["kind"] == kind]
+            batches = sorted({cell["batch"] for cell in cells})
+            kept = sorted({cell["density"] for cell in cells})
+            gain = {(c["density"], c["batch"]): c["dense"] / c[form] for c in cells}
+            image = [[gain[d, b] for b in batches] for d in kept]
+            norm = mpl.colors.LogNorm(1 / 16, 16)
+            axes.imshow(image, origin="lower", aspect="auto", cmap="RdBu", norm=norm)
+            for y, row in enumerate(image):
+                for x, value in enumerate(row):
+                    text = f"{value:.1f}" if value < 10 else f"{value:.0f}"
+                    axes.text(
+                        x, y, text, ha="center", va="center", fontsize=7, color="#111" if 1 / 6 < value < 6 else "#fff"
+                    )
+            axes.set_xticks(range(len(batches)), batches)
+            axes.set_yticks(range(len(kept)), [f"{100 * d:.0f} %" for d in kept])
+            name = {"sparse": "compressed rows", "coded": "codebook"}[form]
+            axes.set(xlabel="batch", title=f"{'matrix' if kind == 'linear' else '3x3 convolution'},\n{name}")
+        canvas.axes[0].set_ylabel("weights kept")
+        svg = to_svg(canvas)
+    return Figure("crossover", "Dense time over sparse time", svg, "")
+
+
+def report(result: Mapping[str, Any]) -> str:
+    """All tables and sentences in Markdown."""
+    lines = [
+        "# Where sparsity pays", "",
+        "`dsd bench -o experiments/bench/results.json`, then `python -m experiments.bench`. Weights are drawn at the published densities;",
+        "no network here is trained, and no accuracy is meant.", "", *[f"- {line}" for line in sentences(result)], "",
+    ]  # fmt: skip
+    lines += [table.markdown() for table in tables(result)]
+    if "layers" in result:
+        lines += ["![speed-up over dense of the nine layers](gains.svg)", ""]
+    if "crossover" in result:
+        lines += ["![dense time over sparse time by density and batch](crossover.svg)", ""]
+    return "\n".join(lines)
+
+
+def main(words: list[str]) -> None:
+    result = json.loads((Path(words[0]) if words else HERE / "results.json").read_text())
+    atomic_write(HERE / "report.md", report(result))
+    if "layers" in result:
+        atomic_write(HERE / "gains.svg", gains(result).file)
+    if "crossover" in result:
+        atomic_write(HERE / "crossover.svg", crossover(result).file)
+    print(f"{HERE / 'report.md'}; layers {len(LAYERS)}")
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])

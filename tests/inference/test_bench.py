@@ -1,0 +1,160 @@
+"""The bench measures what it says, on small things here; its tables hold the published columns."""
+
+import json
+
+import pytest
+import torch
+
+from dsd.inference import bench, networks
+from dsd.inference.energy import counters, measured, modelled, reading, sentence
+from dsd.inference.networks import NETWORKS, pruned_
+from dsd.inference.peers import ARMS, products
+from dsd.inference.published import DENSITY, LAYERS, MICROSECONDS, speedup
+from dsd.inference.report import sentences, tables
+from dsd.inference.session import merged
+from dsd.models import DeepSpeech1
+
+
+def test_published_times_give_the_papers_speedups():
+    six = list(LAYERS)[:6]
+
+    def mean(machine, batch):
+        return torch.tensor([speedup(machine, batch, name) for name in six]).log().mean().exp().item()
+
+    found = {key: round(mean(*key), 2) for key in MICROSECONDS}
+    assert found == {
+        ("Core i7-5930K", 1): 3.33, ("Titan X", 1): 3.54, ("Tegra K1", 1): 4.75,
+        ("Core i7-5930K", 64): 0.27, ("Titan X", 64): 0.27, ("Tegra K1", 64): 0.78,
+    }  # fmt: skip  # PROTOCOLS 5, calc
+
+
+def test_energy_by_hand():
+    # one weight from DRAM, one product: 640 + 0.9 + 3.7, and its input, one input and one output of 5 pJ
+    assert modelled(weight_bytes=4, products=1, inputs=1, outputs=1) == pytest.approx(659.6e-12)
+
+
+def test_counters_of_energy_wrap_around(tmp_path):
+    assert not counters(tmp_path)
+    assert "no energy be read" in sentence(tmp_path)
+    for name, kind in (("intel-rapl:0", "package-0"), ("intel-rapl:0:0", "core")):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "energy_uj").write_text("900\n")
+        (tmp_path / name / "name").write_text(f"{kind}\n")
+        (tmp_path / name / "max_energy_range_uj").write_text("1000\n")
+    before = reading(tmp_path)
+    assert len(before) == 1
+    assert "measured through RAPL" in sentence(tmp_path)
+    (tmp_path / "intel-rapl:0" / "energy_uj").write_text("400\n")
+    assert measured(before, reading(tmp_path)) == pytest.approx(500e-6)
+
+
+def test_arms_multiply_alike_and_hold_what_they_say():
+    weight = bench.drawn(60, 80, 0.1)
+    kept = int(weight.count_nonzero())
+    arms, held = products(weight, None)
+    assert list(arms) == [name for name in ARMS if name != "compiled"]
+    for batch in (1, 3):
+        x = torch.randn(batch, 80)
+        for product in arms.values():
+            torch.testing.assert_close(product(x), x @ weight.t(), atol=1e-5, rtol=1e-5)
+    assert held["dense"] == 4 * 60 * 80
+    assert held["CSR int64"] == 12 * kept + 8 * 61
+    assert held["sparse"] == held["SciPy"] == 8 * kept + 4 * 61
+
+
+def test_drawn_weights_have_their_density_and_few_values():
+    weight = bench.drawn(300, 500, 0.1)
+    assert float(weight.count_nonzero()) / weight.numel() == pytest.approx(0.1, abs=0.01)
+    assert len(weight.unique()) == bench.VALUES + 1
+
+
+def cell(density, batch, sparse, coded, kind="linear"):
+    return {"kind": kind, "density": density, "batch": batch, "dense": 1.0, "sparse": sparse, "coded": coded}
+
+
+def test_the_table_of_a_map_stops_where_sparse_is_slower_once():
+    a, b, c, *_ = bench.DENSITIES
+    cells = [cell(a, 1, 0.5, 2), cell(c, 1, 0.5, 0.5), cell(b, 1, 1.1, 0.9), cell(a, 8, 0.1, 1), cell(b, 8, 0.1, 1)]
+    assert bench.table_of(cells) == {"linear": {"sparse": {"1": a, "8": b}, "coded": {"1": 0.0, "8": b}}}
+
+
+def test_pruned_networks_have_their_density_and_few_values():
+    torch.manual_seed(0)
+    net = NETWORKS["LeNet-300-100"][0]()
+    assert pruned_(net, DENSITY["LeNet-300-100"]) == pytest.approx(0.082, abs=0.001)
+    assert float(net.fc2.weight.count_nonzero()) == round(0.09 * 30_000)
+    assert len(net.fc1.weight.unique()) <= 33
+
+
+def test_one_density_leaves_the_first_convolution_and_the_scores_of_speech():
+    net = DeepSpeech1(bins=20, width=64, symbols=28, context=5, stride=2, dropout=0)
+    pruned_(net, 0.5)
+    kept = {
+        name: float(m.weight.count_nonzero()) / m.weight.numel()
+        for name, m in net.named_modules()
+        if hasattr(m, "weight")
+    }
+    assert kept.pop("conv0") == kept.pop("ctc5") == 1
+    assert set(kept.values()) == {0.5}
+
+
+def timing(median):
+    return {"median": median, "low": 0.9 * median, "high": 1.1 * median, "turns": 9, "quiet": 9}
+
+
+@pytest.fixture(scope="module")
+def result():
+    """A small bench, really measured."""
+    torch.set_num_threads(1)
+    reads, cached = 1e10, bench.rates([1])
+    rows = bench.layer("NeuralTalk LSTM", [1], rounds=2, compiled=None, reads=reads, cached=cached)
+    nets = list(networks.network("LeNet-300-100", [2], rounds=2, budget=0.5, compiles=False))
+    cells = [cell(d, b, d, d / 2, kind) for kind in ("linear", "convolution") for d in (0.1, 0.5) for b in (1, 8)]
+    return {
+        "bandwidth": reads, "rates": {"1": cached[1]}, "layers": rows, "networks": nets, "crossover": {"size": 9, "cells": cells},
+        "threads": 1, "machine": {"cpu": "a CPU", "cores_physical": 2}, "versions": {"torch": "2", "scipy": "1", "python": "3"},
+    }  # fmt: skip
+
+
+def test_a_row_says_time_bytes_and_share(result):
+    (row,) = result["layers"]
+    sparse = row["arms"]["sparse"]
+    assert row["pick"] == "sparse"
+    assert sparse["bytes"] == 8 * row["kept"] + 4 * 2401 + 4 * (1201 + 2400)
+    assert sparse["share"] == pytest.approx(sparse["bytes"] / sparse["median"] / 1e10)
+    assert sparse["of_rate"] > 0
+    (net,) = result["networks"]
+    assert net["resident"]["codebook"] < net["resident"]["sparse"] <= net["resident"]["dense"]
+    assert sum(net["layers"]["sparse"].values()) == 3
+
+
+def test_tables_have_the_published_columns(result):
+    shown = {table.title.partition(":")[0]: table for table in tables(result)}
+    layers = shown["Batch 1"]
+    assert layers.rows[0][:2] == ["NeuralTalk LSTM", "10 %"]
+    assert layers.rows[0][-3:] == ["1.81x", "2.81x", "3.04x"]  # EIE, Table IV: 470.5/260.0, 51.9/18.5, 956.9/315
+    assert any("MODELLED" in table.title for table in shown.values())
+    assert shown["Where sparsity pays, linear (9 x 9)"].rows[0] == ["10 %", "10.00 / 20.00", "10.00 / 20.00"]
+    assert all(len(row) == len(table.head) for table in shown.values() for row in table.rows)
+    assert all(table.markdown().count("\n|") == len(table.rows) + 2 for table in shown.values())
+    assert any("joules are modelled" in line or "measured through RAPL" in line for line in sentences(result))
+
+
+def test_the_reader_is_told_of_a_machine_that_was_not_quiet(result):
+    noisy = json.loads(json.dumps(result))
+    noisy["layers"][0]["arms"]["dense"]["quiet"] = 0
+    assert "was not quiet: 1 of" in " ".join(sentences(noisy))
+    assert "~" in tables(noisy)[0].rows[0][2]
+    assert "not quiet" not in " ".join(sentences(result))
+
+
+def test_parts_that_were_not_measured_stay_in_the_file(result, tmp_path):
+    path, about = tmp_path / "bench.json", {key: result[key] for key in ("threads", "machine", "versions")}
+    merged({"layers": result["layers"], **about}, path)
+    merged({"networks": result["networks"], **about}, path)
+    other = {**result["networks"][0], "batch": 1}
+    whole = merged({"networks": [other], **about}, path)
+    assert [row["batch"] for row in whole["networks"]] == [1, 2]
+    assert json.loads(path.read_text())["layers"] == json.loads(json.dumps(result["layers"]))
+    with pytest.raises(ValueError, match="another threads: 1, now 2"):
+        merged({**about, "threads": 2}, path)

@@ -3,19 +3,27 @@
 The time of a sparse matrix-vector product over N processing elements is that of the one with the most kept weights.
 Matrices: an LSTM layer of ESE's size and AlexNet's fc7, both drawn with rows of different scale (nobody publishes the
 trained ones), and trained matrices given as FILE:PARAMETER. Published, at 10 % density: 6.2x balanced, 5.5x plain.
-Writes experiments/balance/results.json, report.md and speedup.svg.
+With `timed` as the first word the bench's own matrices are split over workers as ESE does, the rows of each multiplied by
+this machine alone on one thread, and the slowest worker counts. Writes experiments/balance/results.json (timed.json),
+report.md and speedup.svg.
 """
 
 import json
 import sys
+from functools import partial
 from pathlib import Path
+from typing import Any
 
 import matplotlib as mpl
 import torch
 from matplotlib.figure import Figure as Canvas
 from torch import Tensor
 
+from dsd.inference import Rows
+from dsd.inference.published import LAYERS
+from dsd.inference.timing import interleaved
 from dsd.results.figures import COLOURS, INK, Figure, style, to_svg
+from dsd.results.provenance import hardware, versions
 from dsd.results.store import atomic_write
 from dsd.sparsity.balance import balance, speedup
 from dsd.sparsity.granularity import balanced, element
@@ -45,6 +53,35 @@ def measured(weight: Tensor) -> list[dict[str, float]]:
     return rows
 
 
+def timed(weight: Tensor, parts: int) -> dict[str, float]:
+    """Seconds of the slowest of `parts` workers, rows interleaved, 90 % pruned: dense, plain, balanced. One thread each."""
+    score, x = weight.abs(), torch.randn(1, weight.shape[1])
+    slowest: dict[str, float] = {"dense": 0.0, "plain": 0.0, "balanced": 0.0}
+    kept = {"plain": weight * element(score, 0.1), "balanced": weight * balanced(score, 0.1, parts=parts)}
+    for part in range(parts):
+        forms = {name: Rows.of(value[part::parts]) for name, value in kept.items()}
+        arms = {"dense": partial(torch.nn.functional.linear, x, weight[part::parts].contiguous())}
+        took = interleaved(arms | {name: partial(form, x) for name, form in forms.items()}, rounds=5)  # type: ignore[arg-type]
+        slowest = {name: max(slowest[name], took[name].low) for name in slowest}
+    return slowest
+
+
+def clock() -> list[dict[str, Any]]:
+    """`timed` of the bench's LSTM and FC layers, their rows of different scale."""
+    torch.set_num_threads(1)
+    found = []
+    for name in ("NeuralTalk LSTM", "AlexNet fc7", "VGG-16 fc8"):
+        width, rows, _ = LAYERS[name]
+        for parts in (2, 8):
+            weight = drawn(rows, width, 0.15)
+            model = {
+                "model plain": speedup(element(weight.abs(), 0.1), parts),
+                "model balanced": speedup(balanced(weight.abs(), 0.1, parts=parts), parts),
+            }
+            found.append({"matrix": name, "workers": parts, **timed(weight, parts), **model})
+    return found
+
+
 def picture(results: dict[str, list[dict[str, float]]]) -> Figure:
     """Speed-up against sparsity, a panel a matrix, for 32 elements."""
     with mpl.rc_context(style("balance")):
@@ -63,8 +100,8 @@ def picture(results: dict[str, list[dict[str, float]]]) -> Figure:
     return Figure("speedup", "Load-balanced and plain pruning, 32 processing elements", svg, "")
 
 
-def report(results: dict[str, list[dict[str, float]]]) -> str:
-    """The table at 90 % sparsity in Markdown."""
+def report(results: dict[str, list[dict[str, float]]], times: list[dict[str, Any]]) -> str:
+    """The tables at 90 % sparsity in Markdown."""
     lines = [
         "# Load-balanced against plain pruning", "",
         "`python -m experiments.balance`: cycles of the dense matrix over cycles of the pruned one, the processing element with",
@@ -77,20 +114,43 @@ def report(results: dict[str, list[dict[str, float]]]) -> str:
                 f"| {name} | {row['elements']} | {row['balanced']:.2f}x | {row['plain']:.2f}x | {row['load_plain']:.2f} |"
             )
     published = "Published (ESE, FPGA 2017, by way of PROTOCOLS 2.2): 6.2x balanced, 5.5x plain, on an FPGA with other overheads."
-    return "\n".join([*lines, "", published, "", "![speed-up against sparsity](speedup.svg)", ""])
+    lines += ["", published, "", "![speed-up against sparsity](speedup.svg)", ""]
+    if times:
+        lines += [
+            "The bench's layers, drawn, split over workers and timed (`python -m experiments.balance timed`): the slowest worker's", 
+            "time over that of the dense matrix split alike, each worker alone on one thread of this CPU; by the model beside.", "",
+            "| layer | workers | balanced | plain | balanced, model | plain, model |", "|---|---|---|---|---|---|",
+        ]  # fmt: skip
+    for row in times:
+        lines.append(
+            f"| {row['matrix']} | {row['workers']} | {row['dense'] / row['balanced']:.2f}x | {row['dense'] / row['plain']:.2f}x | "
+            f"{row['model balanced']:.2f}x | {row['model plain']:.2f}x |"
+        )
+    return "\n".join([*lines, ""] if times else lines)
 
 
 def main(words: list[str]) -> None:
+    HERE.mkdir(exist_ok=True)
+    path = HERE / "timed.json"
+    if words[:1] == ["timed"]:
+        atomic_write(
+            path, json.dumps({"rows": clock(), "machine": hardware(), "versions": versions()}, indent=1) + "\n"
+        )
+        results = json.loads((HERE / "results.json").read_text())
+        times = json.loads(path.read_text())["rows"]
+        atomic_write(HERE / "report.md", report(results, times))
+        print(report(results, times))
+        return
+    times = json.loads(path.read_text())["rows"] if path.exists() else []
     matrices = {"LSTM 665 to 4096, drawn": drawn(4096, 665, 0.15), "fc7 4096 to 4096, drawn": drawn(4096, 4096, 0.15)}
     for word in words:
         file, _, name = word.rpartition(":")
         matrices[f"{name}, trained"] = load_weights(Path(file))[name]
     results = {name: measured(weight) for name, weight in matrices.items()}
-    HERE.mkdir(exist_ok=True)
     atomic_write(HERE / "results.json", json.dumps(results, indent=1) + "\n")
     atomic_write(HERE / "speedup.svg", picture(results).file)
-    atomic_write(HERE / "report.md", report(results))
-    print(report(results))
+    atomic_write(HERE / "report.md", report(results, times))
+    print(report(results, times))
 
 
 if __name__ == "__main__":

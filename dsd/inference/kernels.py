@@ -5,7 +5,7 @@ than plain loops on AMD EPYC, family 26). With a matrix: four weights at a time 
 the first cache. Plain values in compressed rows are MKL's business (dsd/inference/matrices.py): nothing here is faster.
 
 Rows are split over threads so that each has as many weights, not as many rows. numba compiles each kernel when it is first
-used (seconds), and keeps it.
+used (seconds); with one thread there is a kernel without a pool, whose waiting would take time from others.
 """
 
 from __future__ import annotations
@@ -35,14 +35,18 @@ def threads() -> int:
 
     most: Any = numba.config
     count = min(torch.get_num_threads(), int(most.NUMBA_NUM_THREADS))
-    numba.set_num_threads(count)
+    if count > 1:
+        numba.set_num_threads(count)
+        if torch.get_num_threads() != count:  # numba's OpenMP is torch's where there is one: its pool has set that too
+            torch.set_num_threads(count)
     return count
 
 
 def coded_vector(start_M: Array, column_N: Array, index_N: Array, book_K: Array, x_K: Array) -> Array:
     """y (M,) of the matrix whose row i has book[index[k]] at column[k], k from start[i] to start[i + 1], and x."""
     y_M = np.empty(len(start_M) - 1, np.float32)
-    _vector()(start_M, column_N, index_N, book_K, x_K, y_M, bounds(start_M, threads()))
+    parts = threads()
+    _vector(parts > 1)(start_M, column_N, index_N, book_K, x_K, y_M, bounds(start_M, parts))
     return y_M
 
 
@@ -52,17 +56,17 @@ def coded_matrix(start_M: Array, column_N: Array, index_N: Array, book_K: Array,
     y_MN = np.empty((len(start_M) - 1, width), np.float32)
     parts, strips = threads(), max(1, -(-width // STRIP))
     cut = bounds(start_M, parts if strips % parts else 1)  # whole strips for each thread, or rows
-    _matrix()(start_M, column_N, index_N, book_K, x_KN, y_MN, cut, -(-width // strips))
+    _matrix(parts > 1)(start_M, column_N, index_N, book_K, x_KN, y_MN, cut, -(-width // strips))
     return y_MN
 
 
 @functools.cache
-def _vector() -> Any:
+def _vector(parallel: bool) -> Any:
     from numba import njit, prange
 
     dot = _dot()
 
-    @njit(parallel=True, fastmath=True, cache=True)
+    @njit(parallel=parallel, fastmath=True)
     def vector(start, column, index, book, x, y, cut):  # type: ignore[no-untyped-def]  # pragma: no cover
         columns, indices, books, xs = column.ctypes.data, index.ctypes.data, book.ctypes.data, x.ctypes.data
         for part in prange(len(cut) - 1):
@@ -77,10 +81,10 @@ def _vector() -> Any:
 
 
 @functools.cache
-def _matrix() -> Any:
+def _matrix(parallel: bool) -> Any:
     from numba import njit, prange
 
-    @njit(parallel=True, fastmath=True, cache=True)
+    @njit(parallel=parallel, fastmath=True, cache=True)
     def matrix(start, column, index, book, x, y, cut, strip):  # type: ignore[no-untyped-def]  # pragma: no cover
         parts, width = len(cut) - 1, x.shape[1]
         for task in prange(parts * ((width + strip - 1) // strip)):

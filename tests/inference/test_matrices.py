@@ -56,6 +56,15 @@ def test_an_uncontiguous_input(form):
     within_rounding(form.of(weight)(x).t(), weight, x.t())
 
 
+@pytest.mark.parametrize("count", [1, 2])
+@pytest.mark.parametrize("batch", [1, 7, 200])
+def test_any_number_of_threads_gives_the_same_and_stays(count, batch):
+    torch.set_num_threads(count)
+    weight, x = drawn(50, 90), torch.randn(90, batch)
+    within_rounding(Coded.of(weight).columns(x), weight, x)
+    assert torch.get_num_threads() == count
+
+
 def test_indices_are_int32_and_take_the_bytes_that_they_should():
     weight = drawn(300, 500)
     kept = int(weight.count_nonzero())

@@ -13,7 +13,7 @@ from typing import Any
 import matplotlib as mpl
 from matplotlib.figure import Figure as Canvas
 
-from dsd.inference.published import LAYERS, speedup
+from dsd.inference.published import speedup
 from dsd.inference.report import sentences, tables
 from dsd.results.figures import COLOURS, INK, Figure, style, to_svg
 from dsd.results.store import atomic_write
@@ -89,6 +89,28 @@ def report(result: Mapping[str, Any]) -> str:
     return "\n".join(lines)
 
 
+def short(result: Mapping[str, Any]) -> str:
+    """The README's table: gain over the faster dense arm by layer, and by network."""
+    rows: dict[str, dict[int, Any]] = {}
+    for row in result["layers"]:
+        rows.setdefault(row["layer"], {})[row["batch"]] = row
+    head = "| layer, kept | batch 1 | codebook | SciPy | CSR int64 | published: i7, Titan X | bandwidth | batch 8 | batch 64 | published: i7, Titan X |"
+    lines = [head, "|---|---|---|---|---|---|---|---|---|---|"]
+    for name, by in rows.items():
+        cells = {arm: f"{_gain(by[1], arm):.1f}x" for arm in ("sparse", "codebook", "SciPy", "CSR int64")}
+        papers = {b: f"{speedup('Core i7-5930K', b, name):.1f}x, {speedup('Titan X', b, name):.1f}x" for b in (1, 64)}
+        lines.append(
+            f"| {name}, {100 * by[1]['density']:.0f} % | **{cells['sparse']}** | {cells['codebook']} | {cells['SciPy']} | {cells['CSR int64']} | "
+            f"{papers[1]} | {100 * by[1]['arms']['sparse']['share']:.0f} % | {_gain(by[8], by[8]['pick']):.1f}x | {_gain(by[64], by[64]['pick']):.1f}x | {papers[64]} |"
+        )
+    return "\n".join(lines)
+
+
+def _gain(row: Mapping[str, Any], arm: str) -> float:
+    arms = row["arms"]
+    return float(min(arms[name]["median"] for name in ("dense", "compiled") if name in arms) / arms[arm]["median"])
+
+
 def main(words: list[str]) -> None:
     result = json.loads((Path(words[0]) if words else HERE / "results.json").read_text())
     atomic_write(HERE / "report.md", report(result))
@@ -96,7 +118,7 @@ def main(words: list[str]) -> None:
         atomic_write(HERE / "gains.svg", gains(result).file)
     if "crossover" in result:
         atomic_write(HERE / "crossover.svg", crossover(result).file)
-    print(f"{HERE / 'report.md'}; layers {len(LAYERS)}")
+    print(short(result) if "layers" in result else "no layers were measured")
 
 
 if __name__ == "__main__":

@@ -59,6 +59,10 @@ def sentences(result: Mapping[str, Any]) -> list[str]:
         f"{machine['cpu']}, {machine['cores_physical']} cores, {result['threads']} threads for all; torch {versions['torch']}, "
         f"scipy {versions['scipy']}, Python {versions['python']}. Times are medians of interleaved turns, +- half of their 95 % interval.",
     ]
+    if result["threads"] == 1:
+        lines.append(
+            "On one thread time is the processor's time of that thread: other processes lengthen it by the caches they take only."
+        )
     if "bandwidth" in result:
         lines += [
             f"Measured bandwidth: {result['bandwidth'] / 1e9:.1f} GB/s, read by all threads. A share above 100 % is a matrix in the cache.",

@@ -1,10 +1,12 @@
 """`python -m experiments NAME`: the committed reports are what the committed records say, and a report is made from runs."""
 
+import json
 import shutil
 from pathlib import Path
 
 import pytest
 
+from experiments import balance, bench
 from experiments.__main__ import HERE, NAMES, main
 
 COMMITTED = [name for name in NAMES if (HERE / name / "records.jsonl").exists()]
@@ -44,3 +46,15 @@ def test_a_damaged_record_is_an_error_in_words(tmp_path, capsys):
     (tmp_path / "records.jsonl").write_text("{")
     assert main(["smoke", "--runs", str(tmp_path / "none"), "--to", str(tmp_path)]) == 2
     assert "records.jsonl, line 1 is no record" in capsys.readouterr().err
+
+
+def test_the_bench_report_comes_from_its_results():
+    result = json.loads((HERE / "bench" / "results.json").read_text())
+    assert bench.report(result) == (HERE / "bench" / "report.md").read_text()
+    assert bench.short(result) in (HERE.parent / "README.md").read_text()
+    assert "/root" not in json.dumps(result)
+
+
+def test_the_balance_report_comes_from_its_results():
+    results, timed = (json.loads((HERE / "balance" / name).read_text()) for name in ("results.json", "timed.json"))
+    assert balance.report(results, timed["rows"]) == (HERE / "balance" / "report.md").read_text()

@@ -17,6 +17,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from dsd.inference.crossover import faster
+from dsd.inference.energy import per_call
 from dsd.inference.matrices import Coded, Rows
 from dsd.inference.peers import has_compiler, products
 from dsd.inference.published import LAYERS
@@ -84,6 +85,8 @@ def layer(
             row[arm] = asdict(timing) | {"bytes": moved, "share": moved / timing.median / reads}
             if arm in cached[batch]:
                 row[arm]["of_rate"] = kept * batch / timing.median / cached[batch][arm]
+            if batch == 1 and (joules := per_call(partial(arms[arm], x))) is not None:
+                row[arm]["joules"] = joules
         pick = "sparse" if faster("linear", "sparse", density=kept / weight.numel(), batch=batch) else "dense"
         found.append({"layer": name, "batch": batch, "kept": kept, "density": density, "pick": pick, "arms": row})
     return found

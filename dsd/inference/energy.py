@@ -7,6 +7,8 @@ multiplication 3.7 pJ (Learning both Weights and Connections, NIPS 2015, Figure 
 from __future__ import annotations
 
 import importlib.util
+import time
+from collections.abc import Callable
 from pathlib import Path
 
 from dsd.inference.published import PICOJOULE
@@ -49,6 +51,18 @@ def measured(before: dict[Path, int], after: dict[Path, int]) -> float:
 def reading(root: Path = RAPL) -> dict[Path, int]:
     """The counters now, in microjoules."""
     return {file: int(file.read_text()) for file in counters(root)}
+
+
+def per_call(run: Callable[[], object], *, seconds: float = 0.5, root: Path = RAPL) -> float | None:
+    """Joules of one call, by the counters over `seconds` of calls; None where nothing can be read."""
+    before = reading(root)
+    if not before:
+        return None
+    calls, began = 0, time.perf_counter()
+    while calls == 0 or time.perf_counter() - began < seconds:
+        run()
+        calls += 1
+    return measured(before, reading(root)) / calls
 
 
 def sentence(root: Path = RAPL) -> str:

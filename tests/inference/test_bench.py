@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from dsd.inference import bench, networks
-from dsd.inference.energy import counters, measured, modelled, reading, sentence
+from dsd.inference.energy import counters, measured, modelled, per_call, reading, sentence
 from dsd.inference.networks import NETWORKS, pruned_
 from dsd.inference.peers import ARMS, products
 from dsd.inference.published import DENSITY, LAYERS, MICROSECONDS, speedup
@@ -43,6 +43,10 @@ def test_counters_of_energy_wrap_around(tmp_path):
         (tmp_path / name / "max_energy_range_uj").write_text("1000\n")
     before = reading(tmp_path)
     assert len(before) == 1
+    calls = []
+    assert per_call(lambda: calls.append(1), seconds=0, root=tmp_path) == 0  # a counter that stands still
+    assert calls == [1]
+    assert per_call(lambda: None, root=tmp_path / "none") is None
     assert "measured through RAPL" in sentence(tmp_path)
     (tmp_path / "intel-rapl:0" / "energy_uj").write_text("400\n")
     assert measured(before, reading(tmp_path)) == pytest.approx(500e-6)

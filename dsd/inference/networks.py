@@ -28,7 +28,8 @@ FRAMES = 50  # of an utterance, half a second
 WORDS = 5  # of a sentence that is generated
 COMPILED = ("LeNet-300-100", "LeNet-5", "AlexNet", "NeuralTalk")
 WHY_NOT = (
-    "torch.compile takes minutes for VGG-16 and ResNet-50 and unrolls Deep Speech's frames: they have no compiled arm."
+    "Networks without a compiled arm: torch.compile takes minutes for VGG-16 and ResNet-50 and unrolls Deep Speech's frames; "
+    "others were measured with --no-compile."
 )
 
 

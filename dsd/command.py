@@ -66,6 +66,8 @@ def parser() -> argparse.ArgumentParser:
     one.add_argument(
         "--index-bits", type=int, metavar="N", help="bits of a gap, as in the paper (default: the smallest)"
     )
+    one.add_argument("--fillers", choices=("escape", "paper"), default="escape",
+                     help="what stands in a gap too long for its bits: a symbol, or a stored weight of 0 as in the paper (default: escape)")  # fmt: skip
     one.add_argument(
         "--sparsity", type=float, metavar="S", help="first set this fraction of each weight to 0, the smallest"
     )
@@ -116,7 +118,7 @@ def do_compress(asked: argparse.Namespace, console: Any) -> int:
     if conv is not None or fc is not None:
         state = shared(state, conv_bits=conv, fc_bits=fc)
     said = notes(path) | pairs(asked.meta)
-    archive = compress(state, coder=asked.coder, index_bits=asked.index_bits, meta=said)
+    archive = compress(state, coder=asked.coder, index_bits=asked.index_bits, fillers=asked.fillers, meta=said)
     archive.save(asked.out)
     ledger = archive.ledger
     console.print(ledger.table(published(said.get("experiment", "")) or None))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import zlib
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import numpy.typing as npt
@@ -15,15 +15,23 @@ from dsd.coding.archive import DTYPES, HALF, RAW, SPARSE, TIED, Writer
 from dsd.coding.stream import Coder
 
 Array = npt.NDArray[Any]
+Fillers = Literal["escape", "paper"]
 MOST_SHARED = 1 << 16  # distinct values of a codebook
 SMALLEST = 16  # entries; less is written as it is
 LARGE = 1 << 20  # bytes; no deflate beyond
 INTEGERS = {1: np.uint8, 2: np.uint16, 4: np.uint32, 8: np.uint64}
+PAPER = 4  # layout of positions: gaps with the paper's fillers
 SPARSE_DTYPES = ("float32", "float16", "bfloat16", "float64")
 
 
 def write_record(
-    out: Writer, name: str, tensor: Tensor, tied: int | None, coder: Coder, index_bits: int | None
+    out: Writer,
+    name: str,
+    tensor: Tensor,
+    tied: int | None,
+    coder: Coder,
+    index_bits: int | None,
+    fillers: Fillers = "escape",
 ) -> None:
     if not isinstance(tensor, Tensor):
         raise ValueError(f"{name} is a {type(tensor).__name__}; an archive holds tensors")
@@ -45,7 +53,7 @@ def write_record(
         return
     raw, sparse = tensor.numel() * tensor.element_size(), None
     if dtype in SPARSE_DTYPES and tensor.numel() >= SMALLEST:
-        sparse = _sparse(tensor, dtype, coder, index_bits, raw)
+        sparse = _sparse(tensor, dtype, coder, index_bits, raw, fillers)
     if sparse is not None and 2 * len(sparse.data) < raw and raw > LARGE:
         best = sparse  # not worth the copies that the plain forms of a large tensor take
     else:
@@ -73,26 +81,66 @@ def _plain(tensor: Tensor, dtype: str) -> Any:
     return min(forms, key=lambda out: len(out.data))
 
 
-def _sparse(tensor: Tensor, dtype: str, coder: Coder, index_bits: int | None, most: int) -> Writer | None:
+def _sparse(
+    tensor: Tensor, dtype: str, coder: Coder, index_bits: int | None, most: int, fillers: Fillers
+) -> Writer | None:
     """Positions, codebook and indices; None if it can't get below `most` bytes."""
     flat = _integers(tensor)
     position = np.flatnonzero(flat)
     values = flat[position]
     shared = _distinct(values)
+    index = None if shared is None else np.searchsorted(shared, values).astype(np.int32)
     out = Writer()
     out.byte("header", SPARSE)
-    _write_positions(out, position, matrix(tensor.shape), coder, index_bits)
+    if fillers == "paper":
+        counts = None if shared is None or index is None else np.bincount(index, minlength=len(shared) + 1)
+        filler = _write_with_fillers(out, position, coder, index_bits, counts, 8 * values.itemsize)
+        values = _spread(values, filler, 0)
+        index = None if shared is None or index is None else _spread(index, filler, len(shared))
+    else:
+        _write_positions(out, position, matrix(tensor.shape), coder, index_bits)
     if len(out.data) >= most:
         return None
-    if shared is None:
+    if shared is None or index is None:
         out.varint("header", 0)
         _write_values(out, "other", values, dtype)
     else:
         out.varint("header", len(shared))
         if len(shared):
             _write_values(out, "codebook", shared, dtype)
-            stream.write(out, "values", np.searchsorted(shared, values).astype(np.int32), len(shared), coder)
+            stream.write(out, "values", index, len(shared) + (fillers == "paper"), coder)
     return out
+
+
+def _spread(values: Array, filler: Array, blank: int) -> Array:
+    """The values in order where `filler` is False, and `blank` where it is True."""
+    out = np.full(len(filler), blank, values.dtype)
+    out[~filler] = values
+    return out
+
+
+def _write_with_fillers(
+    out: Writer, position: Array, coder: Coder, index_bits: int | None, values: Array | None, width: int
+) -> Array:
+    """Row-major gaps as in the paper; which entries are fillers. What fillers cost among the values counts for the width."""
+    gap = gaps.gaps_of(position)
+    counts = np.bincount(gap) if len(gap) else np.zeros(1, np.int64)
+    best, chosen = float("inf"), 2
+    for bits in gaps.BITS if index_bits is None else (index_bits,):
+        extra = gaps.paper_fillers(gap, bits)
+        cost = min(stream.sizes(gaps.filler_counts(counts, bits), coder).values())
+        if values is None:
+            cost += extra * width / 8
+        else:
+            values[-1] = extra
+            cost += min(stream.sizes(values, coder).values())
+        if cost < best:
+            best, chosen = cost, bits
+    symbols, filler = gaps.with_fillers(gap, chosen)
+    out.byte("header", PAPER)
+    out.byte("header", chosen)
+    stream.write(out, "index", symbols, 1 << chosen, coder)
+    return filler
 
 
 def _write_positions(

@@ -10,6 +10,7 @@ from __future__ import annotations
 import gzip
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any, get_args
 
@@ -25,10 +26,14 @@ from dsd.unpacking import read_record
 
 @dataclass(frozen=True)
 class Archive:
-    """A compressed model: the file's bytes and the ledger of them."""
+    """A compressed model: the file's bytes."""
 
     data: bytes
-    ledger: Ledger
+
+    @cached_property
+    def ledger(self) -> Ledger:
+        """Where the bytes went, read from them when first asked for."""
+        return read_ledger(self.data)
 
     def save(self, path: Path) -> None:
         """Write the file; it appears whole or not at all."""
@@ -67,8 +72,7 @@ def compress(
     for number, (name, tensor) in enumerate(state.items()):
         write_record(out, name, tensor, seen.get(memory(tensor)), coder, index_bits, fillers)
         seen.setdefault(memory(tensor), number)
-    data = archive.seal(out)
-    return Archive(data, read_ledger(data))
+    return Archive(archive.seal(out))
 
 
 def decompress(source: bytes | str | Path, *, limit: int = archive.LIMIT) -> dict[str, Tensor]:

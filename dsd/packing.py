@@ -40,7 +40,7 @@ def write_record(
     dtype = str(tensor.dtype).removeprefix("torch.")
     if dtype not in DTYPES or tensor.layout != torch.strided:
         raise ValueError(f"{name}: {dtype} tensors of layout {tensor.layout} can't be stored; convert it first")
-    if (tensor.is_floating_point() or tensor.is_complex()) and not bool(torch.isfinite(tensor).all()):
+    if not _finite(tensor):
         raise ValueError(f"{name} has NaN or infinity: the network has diverged, there is nothing worth storing")
     out.text("header", name)
     out.byte("header", DTYPES.index(dtype))
@@ -86,10 +86,10 @@ def _sparse(
 ) -> Writer | None:
     """Positions, codebook and indices; None if it can't get below `most` bytes."""
     flat = _integers(tensor)
-    position = np.flatnonzero(flat)
+    position = np.flatnonzero(flat != 0)  # of bools: three times faster
     values = flat[position]
     shared = _distinct(values)
-    index = None if shared is None else np.searchsorted(shared, values).astype(np.int32)
+    index = None if shared is None else _places(shared, values)
     out = Writer()
     out.byte("header", SPARSE)
     if fillers == "paper":
@@ -184,10 +184,28 @@ def _distinct(values: Array) -> Array | None:
     """The different values, ascending by their bits; None if there are too many for a codebook to pay."""
     few = np.unique(values[: 4 * MOST_SHARED])
     if len(few) <= MOST_SHARED and len(values) > 4 * MOST_SHARED:
-        found = np.minimum(np.searchsorted(few, values), len(few) - 1)
-        if not np.array_equal(few[found], values):
+        found = np.minimum(_places(few, values), len(few) - 1)
+        if not np.array_equal(few.take(found), values):
             few = np.unique(values)
     return few if len(few) <= min(MOST_SHARED, max(1, len(values) // 2)) else None
+
+
+def _places(keys_K: Array, values_N: Array) -> npt.NDArray[np.int32]:
+    """`searchsorted` of bits: where each value is, or would be, among the ascending keys."""
+    if values_N.itemsize != 4 or len(values_N) < 1 << 16 or len(keys_K) == 0:
+        return np.searchsorted(keys_K, values_N).astype(np.int32)
+    first = np.searchsorted(keys_K >> 16, np.arange(1 << 16)).clip(max=len(keys_K) - 1).astype(np.int32)
+    found = first.take(values_N >> 16)  # right for a key that is the first with these upper bits
+    search = np.flatnonzero(keys_K.take(found) != values_N)
+    found[search] = np.searchsorted(keys_K, values_N[search])
+    return found
+
+
+def _finite(tensor: Tensor) -> bool:
+    """No NaN, no infinity: a finite sum proves it, and takes a tenth of the time."""
+    if not (tensor.is_floating_point() or tensor.is_complex()):
+        return True
+    return bool(torch.isfinite(tensor.sum())) or bool(torch.isfinite(tensor).all())
 
 
 def matrix(shape: Any) -> tuple[int, int]:
@@ -200,8 +218,8 @@ def _signed(tensor: Tensor) -> Tensor:
     """The entries' bits as integers, row-major; -0.0 as 0. No float arithmetic: it may flush denormals (FTZ, DAZ)."""
     plain = tensor.detach().cpu().resolve_conj().resolve_neg().contiguous().reshape(-1)
     bits = plain.view({2: torch.int16, 4: torch.int32, 8: torch.int64}[plain.element_size()])
-    minus = torch.iinfo(bits.dtype).min  # only the sign
-    return bits.masked_fill(bits == minus, 0) if bool((bits == minus).any()) else bits
+    minus = torch.iinfo(bits.dtype).min  # only the sign; the smallest there is
+    return bits.masked_fill(bits == minus, 0) if len(bits) and int(bits.min()) == minus else bits
 
 
 def _integers(tensor: Tensor) -> Array:

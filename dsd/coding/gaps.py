@@ -26,6 +26,8 @@ def gaps_of(position_N: Ints) -> npt.NDArray[np.int64]:
 def to_symbols(gap_N: Ints, bits: int) -> npt.NDArray[np.int32]:
     """Gaps and escapes in order, each below 2**bits. A gap of 2**bits - 1 is an escape and a gap of 0."""
     escape = (1 << bits) - 1
+    if not len(gap_N) or gap_N.max() < escape:
+        return gap_N.astype(np.int32)
     skips = gap_N // escape
     symbols = np.full(len(gap_N) + int(skips.sum()), escape, np.int32)
     symbols[np.cumsum(skips + 1) - 1] = gap_N % escape

@@ -10,9 +10,10 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from dsd.coding import archive, bitmap, gaps, stream
+from dsd.coding import archive, stream
 from dsd.coding.archive import DTYPES, HALF, RAW, SPARSE, TIED, Writer
 from dsd.coding.stream import Coder
+from dsd.positions import spread, write_positions, write_with_fillers
 
 Array = npt.NDArray[Any]
 Fillers = Literal["escape", "paper"]
@@ -20,7 +21,6 @@ MOST_SHARED = 1 << 16  # distinct values of a codebook
 SMALLEST = 16  # entries; less is written as it is
 LARGE = 1 << 20  # bytes; no deflate beyond
 INTEGERS = {1: np.uint8, 2: np.uint16, 4: np.uint32, 8: np.uint64}
-PAPER = 4  # layout of positions: gaps with the paper's fillers
 SPARSE_DTYPES = ("float32", "float16", "bfloat16", "float64")
 
 
@@ -94,11 +94,11 @@ def _sparse(
     out.byte("header", SPARSE)
     if fillers == "paper":
         counts = None if shared is None or index is None else np.bincount(index, minlength=len(shared) + 1)
-        filler = _write_with_fillers(out, position, coder, index_bits, counts, 8 * values.itemsize)
-        values = _spread(values, filler, 0)
-        index = None if shared is None or index is None else _spread(index, filler, len(shared))
+        filler = write_with_fillers(out, position, coder, index_bits, counts, 8 * values.itemsize)
+        values = spread(values, filler, 0)
+        index = None if shared is None or index is None else spread(index, filler, len(shared))
     else:
-        _write_positions(out, position, matrix(tensor.shape), coder, index_bits)
+        write_positions(out, position, matrix(tensor.shape), coder, index_bits)
     if len(out.data) >= most:
         return None
     if shared is None or index is None:
@@ -110,68 +110,6 @@ def _sparse(
             _write_values(out, "codebook", shared, dtype)
             stream.write(out, "values", index, len(shared) + (fillers == "paper"), coder)
     return out
-
-
-def _spread(values: Array, filler: Array, blank: int) -> Array:
-    """The values in order where `filler` is False, and `blank` where it is True."""
-    out = np.full(len(filler), blank, values.dtype)
-    out[~filler] = values
-    return out
-
-
-def _write_with_fillers(
-    out: Writer, position: Array, coder: Coder, index_bits: int | None, values: Array | None, width: int
-) -> Array:
-    """Row-major gaps as in the paper; which entries are fillers. What fillers cost among the values counts for the width."""
-    gap = gaps.gaps_of(position)
-    counts = np.bincount(gap) if len(gap) else np.zeros(1, np.int64)
-    best, chosen = float("inf"), 2
-    for bits in gaps.BITS if index_bits is None else (index_bits,):
-        extra = gaps.paper_fillers(gap, bits)
-        cost = min(stream.sizes(gaps.filler_counts(counts, bits), coder).values())
-        if values is None:
-            cost += extra * width / 8
-        else:
-            values[-1] = extra
-            cost += min(stream.sizes(values, coder).values())
-        if cost < best:
-            best, chosen = cost, bits
-    symbols, filler = gaps.with_fillers(gap, chosen)
-    out.byte("header", PAPER)
-    out.byte("header", chosen)
-    stream.write(out, "index", symbols, 1 << chosen, coder)
-    return filler
-
-
-def _write_positions(
-    out: Writer, position: Array, matrix: tuple[int, int], coder: Coder, index_bits: int | None
-) -> None:
-    rows, columns = matrix
-    best: tuple[float, int, int, Array] | None = None
-    for layout in (0, 1) if min(matrix) > 1 and len(position) < 1 << 20 else (0,):
-        placed = np.sort(position % columns * rows + position // columns) if layout else position
-        gap = gaps.gaps_of(placed)
-        counts = np.bincount(gap) if len(gap) else np.zeros(1, np.int64)
-        for bits in gaps.BITS if index_bits is None else (index_bits,):
-            cost = min(stream.sizes(gaps.symbol_counts(counts, bits), coder).values())
-            if best is None or cost < best[0]:
-                best = (cost, layout, bits, gap)
-            elif index_bits is None and cost > 1.2 * best[0]:
-                break  # wider gaps only get dearer
-    assert best is not None
-    if index_bits is None and coder == "best" and 0 < rows * columns <= bitmap.LARGEST and len(position):
-        keep = np.zeros(rows * columns, bool)
-        keep[position] = True
-        maps = [bitmap.encode(keep.reshape(rows, columns)), bitmap.encode(keep.reshape(rows, columns).T)]
-        layout = int(len(maps[1]) < len(maps[0]))
-        if len(maps[layout]) < best[0]:
-            out.byte("header", layout + 2)
-            out.varint("header", len(maps[layout]))
-            out.bytes("index", maps[layout])
-            return
-    out.byte("header", best[1])
-    out.byte("header", best[2])
-    stream.write(out, "index", gaps.to_symbols(best[3], best[2]), 1 << best[2], coder)
 
 
 def _write_values(out: Writer, kind: str, values: Array, dtype: str) -> None:

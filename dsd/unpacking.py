@@ -13,7 +13,8 @@ from dsd.coding import archive, bitmap, gaps, stream
 from dsd.coding.archive import DTYPES, FORMS, HALF, RAW, SPARSE, TIED, WIDTH, Reader
 from dsd.coding.stream import entropy
 from dsd.ledger import Row
-from dsd.packing import INTEGERS, MOST_SHARED, PAPER, SPARSE_DTYPES, Array, matrix
+from dsd.packing import INTEGERS, MOST_SHARED, SPARSE_DTYPES, Array, matrix
+from dsd.positions import PAPER
 
 
 def read_record(reader: Reader, before: list[tuple[str, Tensor, Row]], left: int) -> tuple[str, Tensor, Row]:

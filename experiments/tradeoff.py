@@ -4,7 +4,7 @@ DENSE and PRUNED are two runs' weights (a file, a run's folder, or its id in ./r
 pruned 12 times. Every point starts from one of them, holds one constraint for a few epochs in a hand-written loop, and is
 kept in experiments/tradeoff/records.json as soon as it is measured, so that an interrupted command goes on. Without
 arguments, or with nothing left to measure, it draws the figures and writes report.md from the records. One seed and short
-retraining: curves to compare with each other, not results. Unlike the studies it trains: 350 runs of seconds.
+retraining: curves to compare with each other, not results. Unlike the studies it trains: 200 runs of seconds.
 """
 
 from __future__ import annotations
@@ -29,6 +29,7 @@ from dsd.models import LeNet300
 from dsd.plan import Cosine, Phase
 from dsd.quantization import LowRank, Shared, kmeans
 from dsd.quantization.lowrank import low_rank_bytes, rank_for
+from dsd.quantization.optimum import optimal
 from dsd.results.store import atomic_write
 from dsd.sparsity import Gradual, Sparse, prunable
 from dsd.sparsity.allocation import per_layer
@@ -44,9 +45,16 @@ PAPER = {
     "fc3.weight": 26,
 }  # kept %, NIPS 2015, Table 2; other densities keep these ratios
 DENSITIES = (0.5, 0.3, 0.2, 0.12, 0.08, 0.05, 0.03, 0.02, 0.01)
-SHARES = (0.8, 0.6, 0.4, 0.2, 0.1, 0.05, 0.025)
+SHARES = (0.8, 0.4, 0.2, 0.1, 0.05)
+BITS = (2, 3, 4, 5, 6, 8)
 SPARSITIES = (0.3, 0.5, 0.6, 0.7, 0.8, 0.85, 0.9, 0.92, 0.94, 0.96, 0.98)
-INITIAL = {"linear": kmeans.linear, "density": kmeans.density, "Forgy": kmeans.forgy, "k-means++": kmeans.plus_plus}
+INITIAL = {
+    "linear": kmeans.linear,
+    "density": kmeans.density,
+    "Forgy": kmeans.forgy,
+    "k-means++": kmeans.plus_plus,
+    "optimal": optimal,
+}
 Point = dict[str, Any]
 
 
@@ -64,6 +72,7 @@ class Bench:
             "test": list(self.data.test_dataloader()),
             "val": [batch for loader in [self.data.val_dataloader()] for batch in loader],
         }
+        self.loss = 0.0  # % of the weights' energy that the constraint took
         self.moved = 0.0  # % of the survivors that ended in another cluster
         self._pruned: dict[float, dict[str, Tensor]] = {}
 
@@ -76,16 +85,17 @@ class Bench:
     def start(self, weights: Mapping[str, Tensor]) -> None:
         initialise_(self.net, weights)
 
-    def hold(self, constraint: Any, epochs: float, rate: float, seed: int = 0) -> tuple[float, Any]:
+    def hold(self, constraint: Any, epochs: float, rate: float) -> tuple[float, Any]:
         """Train under the constraint; the test error when it came into force, and what was in force."""
         optimizer = torch.optim.SGD(self.net.parameters(), lr=rate, momentum=0.9, weight_decay=5e-4)
-        order = self.data.train_batches(0)
-        phases = Phases(self.net, optimizer, [Phase("held", epochs, Cosine(rate), constraint)], len(order), seed=seed)
+        order, before = self.data.train_batches(0), {n: w.detach().clone() for n, w in self.net.named_parameters()}
+        phases = Phases(self.net, optimizer, [Phase("held", epochs, Cosine(rate), constraint)], len(order))
         phases.start_update()
         at_once, epoch = self.error(), 0
+        off = sum(float((w.detach() - before[n]).square().sum()) for n, w in self.net.named_parameters() if w.dim() > 1)
+        self.loss = 100 * off / sum(float(w.square().sum()) for w in before.values() if w.dim() > 1)
         began = phases.held.labels() if isinstance(constraint, Shared) else {}
         while not phases.finished:
-            self.data.seed = seed
             for images, labels in self.data.train_batches(epoch):
                 if phases.finished:
                     break
@@ -155,10 +165,10 @@ def points() -> Iterator[tuple[Point, Callable[[Bench], Point]]]:
         )
         return bench.found(at_once, size)
 
-    def share(start: str, bits: int, seed: int, how: dict[str, Any], rate: float, bench: Bench) -> Point:
+    def share(start: str, bits: int, how: dict[str, Any], epochs: float, rate: float, bench: Bench) -> Point:
         bench.start(bench.starts[start])
-        at_once, _ = bench.hold(books(bits, **how), 1, rate, seed)
-        return bench.found(at_once, moved=bench.moved)
+        at_once, _ = bench.hold(books(bits, **how), epochs, rate)
+        return bench.found(at_once, moved=bench.moved, loss=bench.loss)
 
     for density in DENSITIES:
         yield {"figure": "tradeoff", "curve": "pruning only", "x": density}, partial(prune, density)
@@ -167,34 +177,6 @@ def points() -> Iterator[tuple[Point, Callable[[Bench], Point]]]:
                 {"figure": "tradeoff", "curve": "pruning and codebooks", "x": density, "bits": bits},
                 partial(both, density, bits),
             )
-    for bits in range(1, 9):
-        yield {"figure": "tradeoff", "curve": "codebooks only", "x": bits}, partial(share, "dense", bits, 0, {}, 0.001)
-    for part in SHARES:
-        yield {"figure": "tradeoff", "curve": "SVD", "x": part}, partial(svd, part)
-    for bits in range(2, 9):
-        for name, init in INITIAL.items():
-            for seed in range(3 if name == "Forgy" else 1):
-                yield (
-                    {"figure": "initial", "curve": name, "x": bits, "seed": seed},
-                    partial(share, "pruned", bits, seed, {"init": init}, 0.001),
-                )
-        for start in STARTS:
-            for name, how in {
-                "k-means": {},
-                "affine grid": {"iterations": 0, "train": False},
-                "symmetric grid": {"iterations": 0, "train": False, "init": kmeans.symmetric},
-            }.items():
-                yield (
-                    {"figure": "uniform", "curve": f"{name}, {start}", "x": bits},
-                    partial(share, start, bits, 0, how, 0.001),
-                )
-    for bits in (3, 5):
-        for rate in (0.001, 0.01, 0.1):
-            for every, name in ((0, "fixed"), (100, "again every 100 updates"), (1, "again every update")):
-                yield (
-                    {"figure": "labels", "curve": name, "x": rate, "bits": bits},
-                    partial(share, "pruned", bits, 0, {"relabel_every": every}, rate),
-                )
     for bits in range(2, 17):
         for coder in ("fixed", "huffman", "ans"):
             for fillers in ("escape", "paper"):
@@ -203,9 +185,33 @@ def points() -> Iterator[tuple[Point, Callable[[Bench], Point]]]:
                     partial(gaps, bits, coder, fillers),
                 )
     yield {"figure": "index", "curve": "bitmap", "x": 0}, partial(gaps, None, "best", "escape")
-    for epochs in (0, 1):
-        yield {"figure": "sensitivity", "curve": f"{epochs} epochs", "x": 0}, partial(sensitivity, epochs)
+    for bits in range(1, 9):
+        yield {"figure": "tradeoff", "curve": "codebooks only", "x": bits}, partial(share, "dense", bits, {}, 1, 0.001)
+    for part in SHARES:
+        yield {"figure": "tradeoff", "curve": "SVD", "x": part}, partial(svd, part)
     yield {"figure": "codebooks", "curve": "4 bits", "x": 4}, distributions
+    for bits in BITS:
+        for name, init in INITIAL.items():
+            yield (
+                {"figure": "initial", "curve": name, "x": bits},
+                partial(share, "pruned", bits, {"init": init}, 1, 0.001),
+            )
+        for start in STARTS:
+            for name, init in {"affine": kmeans.linear, "symmetric": kmeans.symmetric}.items():
+                how = {"iterations": 0, "train": False, "init": init}
+                yield (
+                    {"figure": "uniform", "curve": f"{name} grid, {start}", "x": bits},
+                    partial(share, start, bits, how, 0.25, 0.001),
+                )
+    for bits in (3, 5):
+        for rate in (0.001, 0.01, 0.1):
+            for every, name in ((0, "fixed"), (100, "again every 100 updates"), (1, "again every update")):
+                yield (
+                    {"figure": "labels", "curve": name, "x": rate, "bits": bits},
+                    partial(share, "pruned", bits, {"relabel_every": every}, 1, rate),
+                )
+    for epochs in (0, 0.25):
+        yield {"figure": "sensitivity", "curve": f"{epochs} epochs", "x": 0}, partial(sensitivity, epochs)
 
 
 def gaps(bits: int | None, coder: Any, fillers: Any, bench: Bench) -> Point:
@@ -216,7 +222,7 @@ def gaps(bits: int | None, coder: Any, fillers: Any, bench: Bench) -> Point:
     return {"bytes": ledger.size, "kinds": ledger.kinds()}
 
 
-def sensitivity(epochs: int, bench: Bench) -> Point:
+def sensitivity(epochs: float, bench: Bench) -> Point:
     """The validation error as one layer after the other is pruned, with or without retraining."""
     bench.start(bench.starts["dense"])
     constraint = Sparse(0.5, spare_first_conv=False)
@@ -266,7 +272,7 @@ def measure(words: list[str], path: Path) -> None:
     for key in STARTS:
         bench.start(starts[key])
         kept["starts"][key] = bench.found(float("nan")) | {"at once": None}
-    done = {json.dumps({k: p[k] for k in ("figure", "curve", "x", "seed", "bits") if k in p}) for p in kept["points"]}
+    done = {json.dumps({k: p[k] for k in ("figure", "curve", "x", "bits") if k in p}) for p in kept["points"]}
     for names, how in points():
         if json.dumps(names) in done:
             continue

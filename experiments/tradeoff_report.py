@@ -25,6 +25,10 @@ def write(records: Mapping[str, Any], folder: Path) -> None:
     of: dict[str, list[Point]] = {}
     for point in records["points"]:
         of.setdefault(point["figure"], []).append(point)
+        if point["figure"] == "initial" and point["curve"] == "linear":
+            of.setdefault("uniform", []).append({**point, "curve": "k-means, pruned"})
+        if point["curve"] == "codebooks only" and point["x"] > 1:
+            of.setdefault("uniform", []).append({**point, "curve": "k-means, dense"})
     sections = []
     for name, (draw, text) in FIGURES.items():
         if name in of:
@@ -121,47 +125,47 @@ def _tradeoff_text(points: list[Point], starts: Mapping[str, Point]) -> str:
     return table(["", "points of error above dense, at most", "smallest file, %", "ratio", "its error, %"], rows)
 
 
-def _mean(points: Iterable[Point], key: str) -> float:
-    values = [p[key] for p in points]
-    return math.fsum(values) / len(values)
-
-
-def _bits(name: str, title: str, *, split: Callable[[str], tuple[int, str]], panels: list[str], key: list[str]) -> Any:
-    """A figure of error against bits, a panel for each of `panels`."""
+def _bits(name: str, title: str, panels: Mapping[str, tuple[str, str]]) -> Any:
+    """A figure of error against bits: a panel for each (ending of a curve's name, key of the error)."""
 
     def figures(points: list[Point], starts: Mapping[str, Point]) -> list[Figure]:
         def draw(axes: list[Axes]) -> None:
-            colour: dict[str, str] = {}
-            for number, (curve, own) in enumerate(curves(points).items()):
-                for panel, what in enumerate(key):
-                    place, label = split(curve)
-                    if len(panels) == len(key) or True:
-                        at = axes[panel if len(key) > 1 else place]
-                    bits = sorted({p["x"] for p in own})
-                    colour.setdefault(label, COLOURS[len(colour)])
-                    y = [_mean((p for p in own if p["x"] == b), what) for b in bits]
-                    at.plot(bits, y, f"{MARKS[number % 8]}-", ms=4, color=colour[label], label=label)
-            for at, head in zip(axes, panels, strict=True):
+            for at, (head, (ending, key)) in zip(axes, panels.items(), strict=True):
+                own = {c.removesuffix(ending): p for c, p in sorted(curves(points).items()) if c.endswith(ending)}
+                for number, (label, line) in enumerate(own.items()):
+                    line = sorted(line, key=lambda p: p["x"])
+                    at.plot(
+                        [p["x"] for p in line],
+                        [p[key] for p in line],
+                        f"{MARKS[number]}-",
+                        ms=4,
+                        color=COLOURS[number],
+                        label=label,
+                    )
                 at.set(title=head, xlabel="bits of an index", ylabel="test error, %", yscale="log")
                 at.set_yticks([1.5, 2, 3, 5, 10, 20, 50, 90], ["1.5", "2", "3", "5", "10", "20", "50", "90"])
                 at.minorticks_off()
                 at.legend()
 
-        words = "; ".join(
-            f"{c}: {_mean((p for p in own if p['x'] == 3), 'error'):.2f} % at 3 bits"
-            for c, own in curves(points).items()
-        )
+        words = "; ".join(f"{p['curve']}: {p['error']:.2f} % at 3 bits" for p in points if p["x"] == 3)
         return [Figure(name, title, drawing(name, len(panels), 3.6, draw), f"Test error against bits. {words}")]
 
     return figures
 
 
 def _bits_text(points: list[Point], starts: Mapping[str, Point]) -> str:
-    found, bits = curves(points), sorted({p["x"] for p in points})
+    bits = sorted({p["x"] for p in points})
     rows = []
-    for key, what in (("at once", "before retraining"), ("error", "after")):
-        for curve, own in found.items():
-            rows.append([curve, what, *(f"{_mean((p for p in own if p['x'] == b), key):.2f}" for b in bits)])
+    for key, what in (
+        ("at once", "before retraining"),
+        ("error", "after"),
+        ("loss", "lost energy, %"),
+        ("bytes", "file, bytes"),
+    ):
+        for curve, own in sorted(curves(points).items()):
+            at = {p["x"]: p.get(key) for p in own}
+            digits = ",.0f" if key == "bytes" else ".3f" if key == "loss" else ".2f"
+            rows.append([curve, what, *("" if at.get(b) is None else format(at[b], digits) for b in bits)])
     return table(["test error, %", "", *(f"{b} bits" for b in bits)], rows)
 
 
@@ -232,9 +236,9 @@ def _sensitivity(points: list[Point], starts: Mapping[str, Point]) -> list[Figur
     figures = []
     for point in points:
         drawn = sensitivity(point["sparsities"], point["curves"], point["dense"])
-        epochs = int(point["curve"].split()[0])
-        title = f"Sensitivity, {f'{epochs} epoch of retraining' if epochs else 'without retraining'}"
-        figures.append(Figure(f"sensitivity-{epochs}", title, drawn.svg, drawn.words))
+        epochs = float(point["curve"].split()[0])
+        title = f"Sensitivity, {f'{epochs:g} epochs of retraining' if epochs else 'without retraining'}"
+        figures.append(Figure(f"sensitivity-{'retrained' if epochs else 'bare'}", title, drawn.svg, drawn.words))
     return figures
 
 
@@ -269,25 +273,14 @@ def _codebooks(points: list[Point], starts: Mapping[str, Point]) -> list[Figure]
     ]
 
 
-def _one(curve: str) -> tuple[int, str]:
-    return 0, curve
-
-
-def _by_start(curve: str) -> tuple[int, str]:
-    name, start = curve.split(", ")
-    return int(start == "pruned"), name
-
-
 FIGURES: dict[str, tuple[Callable[..., list[Figure]], Callable[..., str]]] = {
     "tradeoff": (_tradeoff, _tradeoff_text),
     "initial": (
-        _bits("initial", "Initial centroids on the pruned network (Forgy: mean of three draws)", split=_one,
-              panels=["before retraining", "after an epoch"], key=["at once", "error"]),
+        _bits("initial", "Initial centroids, pruned network", {"before retraining": ("", "at once"), "after an epoch": ("", "error")}),
         _bits_text,
     ),
     "uniform": (
-        _bits("uniform", "k-means with trained centroids against uniform grids", split=_by_start,
-              panels=["dense network", "pruned network"], key=["error"]),
+        _bits("uniform", "Trained codebooks against uniform grids", {"dense network": (", dense", "error"), "pruned network": (", pruned", "error")}),
         _bits_text,
     ),
     "labels": (_labels, _labels_text),

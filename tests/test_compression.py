@@ -200,6 +200,57 @@ def test_every_cut_is_noticed(tmp_path):
         decompress(tmp_path / "none.dsd")
 
 
+@pytest.mark.parametrize("coder", ["best", "ans", "huffman", "fixed"])
+@pytest.mark.parametrize("name", CORNERS)
+def test_the_papers_fillers_come_back_bit_for_bit(name, coder):
+    for bits in (None, 2, 3, 16):
+        made = compress({"w": CORNERS[name]}, coder=coder, index_bits=bits, fillers="paper")
+        assert same({"w": CORNERS[name]}, decompress(made.data))
+        assert made.ledger.size == len(made.data)
+        assert made.data[4] == 2
+
+
+@pytest.mark.parametrize("gap", [3, 4, 5, 8, 12, 13])
+def test_a_filler_is_a_stored_weight_of_value_0(gap):
+    """Deep Compression, Figure 2: gaps of 2 bits reach 3; a filler stands on the 4th pruned weight."""
+    weight = torch.zeros(400)
+    weight[gap :: gap + 1] = torch.tensor([1.0, 2.0, 1.0, 3.0]).repeat(100)[: len(weight[gap :: gap + 1])]
+    kept = int((weight != 0).sum())
+    row = compress({"w": weight}, coder="fixed", index_bits=2, fillers="paper").ledger.rows[0]
+    assert (row.fillers, row.kept) == (kept * (gap // 4), kept)
+    entries = kept + row.fillers
+    values = 1 if row.fillers == 0 else 2  # 3 shared values and, with fillers, 0
+    assert row.stream_bytes in range(-(-entries * 2 // 8) + -(-entries * values // 8), entries * 4 // 8 + 3)
+
+
+def test_unshared_survivors_have_fillers_too():
+    weight = pruned(70, 70, bits=0)
+    made = compress({"w": weight}, coder="huffman", index_bits=3, fillers="paper")
+    row = made.ledger.rows[0]
+    assert (row.form, row.bytes["fillers"] > 3 * row.fillers) == ("sparse", True)
+    assert same({"w": weight}, decompress(made.data))
+
+
+def test_mutated_files_with_fillers_are_read_or_refused():
+    rng, refused = np.random.default_rng(0), 0
+    seeds = [compress(small(), coder=coder, index_bits=2, fillers="paper").data for coder in ("best", "fixed")]
+    for number in range(1000):
+        body = bytearray(seeds[number % 2][:-4])
+        body[int(rng.integers(4, len(body)))] ^= 1 << rng.integers(8)
+        try:
+            found = decompress(sealed(bytes(body)), limit=1 << 20)
+        except ArchiveError:
+            refused += 1
+        else:
+            assert sum(t.numel() * t.element_size() for t in found.values()) <= 3 << 20
+    assert refused > 300
+
+
+def test_unknown_fillers_are_refused():
+    with pytest.raises(ValueError, match="fillers must be one of escape, paper"):
+        compress(small(), fillers="none")  # type: ignore[arg-type]
+
+
 def sealed(body: bytes) -> bytes:
     return body + zlib.crc32(body).to_bytes(4, "little")
 

@@ -116,7 +116,7 @@ def assign(values_N: Floats, centroid_K: Floats) -> npt.NDArray[np.int64]:
     unsure = np.zeros(cells, bool)
     unsure[border[(border >= 0) & (border < cells)]] = True
     cell = ((values_N - low) * scale).astype(np.int32)
-    found = lower.take(cell)
+    found: npt.NDArray[np.int64] = lower.take(cell)
     search = np.flatnonzero(unsure.take(cell))
     found[search] = np.searchsorted(middle, values_N[search], side="left")
     return found

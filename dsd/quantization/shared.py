@@ -17,6 +17,7 @@ from torch import Tensor, nn
 from torch.nn import Parameter
 from torch.optim import Optimizer
 
+from dsd.quantization.budget import choices, for_bytes, for_loss
 from dsd.quantization.codebook import Codebook
 from dsd.quantization.kmeans import Initial, assign, linear
 
@@ -30,7 +31,9 @@ class Shared:
     `bits` holds where no pattern of `table` fits ({"conv*": 8, "fc*": 5} is the paper's rule); the first that fits counts.
     `relabel_every` > 0 is the paper's other strategy: weights learn out of sight by their own gradients, and every so many
     updates each goes to its nearest centroid; `Held.changed` has the share that went to another one.
-    `train=False` keeps the values found at the start.
+    `train=False` keeps the values found at the start. `bytes` or `loss`, if not None, choose the bits when the phase begins
+    (dsd/quantization/budget.py): as little loss as fits into so many bytes, or as few bytes as lose no more than that mean
+    share of the layers' energy; then `bits` and `table` don't count.
     """
 
     bits: int
@@ -40,6 +43,8 @@ class Shared:
     iterations: int = 50
     relabel_every: int = 0
     train: bool = True
+    bytes: float | None = None
+    loss: float | None = None
 
     def __post_init__(self) -> None:
         for bits in (self.bits, *self.table.values()):
@@ -47,6 +52,11 @@ class Shared:
                 raise ValueError(f"a codebook has 1 to 16 bits, found {bits}")
         if self.relabel_every < 0:
             raise ValueError(f"relabel_every is a number of updates, or 0 for never; found {self.relabel_every}")
+
+        if self.bytes is not None and self.loss is not None:
+            raise ValueError("bits are chosen by bytes or by loss, not by both: set one of them to null")
+        if any(budget is not None and budget <= 0 for budget in (self.bytes, self.loss)):
+            raise ValueError(f"a budget must be above 0, found bytes={self.bytes}, loss={self.loss}")
 
     def weights(self, module: nn.Module) -> dict[str, Parameter]:
         """The parameters that this constraint is about."""
@@ -65,10 +75,17 @@ class Shared:
         first = {n: next((b for p, b in self.table.items() if fnmatchcase(n, p)), self.bits) for n in names}
         return first
 
+    def chosen(self, weights: Mapping[str, Tensor], seed: int) -> dict[str, int]:
+        """Bits of each tensor, by the table or by the budget. Raises ValueError for a budget that can't be kept."""
+        if self.bytes is None and self.loss is None:
+            return self.bits_of(weights)
+        layers = {n: choices(w, init=self.init, iterations=self.iterations, seed=seed) for n, w in weights.items()}
+        return for_bytes(layers, self.bytes) if self.bytes is not None else for_loss(layers, self.loss or 0.0)
+
     def enter(self, module: nn.Module, *, evidence: Mapping[str, Tensor], seed: int) -> Held:
         """Cluster the weights as they are. All ranks use rank 0's codebooks."""
         weights, books = self.weights(module), {}
-        for name, bits in self.bits_of(weights).items():
+        for name, bits in self.chosen(weights, seed).items():
             try:
                 book = Codebook.of(weights[name], bits, init=self.init, iterations=self.iterations, seed=seed)
             except ValueError as error:

@@ -8,7 +8,7 @@ centroid, whatever the optimizer and its momentum. Pruned weights stay 0.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from fnmatch import fnmatchcase
 from typing import Any
 
@@ -61,6 +61,14 @@ class Shared:
     def weights(self, module: nn.Module) -> dict[str, Parameter]:
         """The parameters that this constraint is about."""
         return self.select(module)
+
+    def alone(self, layer: str, value: float) -> Shared:
+        """The same for that layer alone, with so many bits."""
+
+        def only(module: nn.Module) -> dict[str, Parameter]:
+            return {layer: self.select(module)[layer]}
+
+        return replace(self, bits=int(value), table={}, bytes=None, loss=None, select=only)
 
     def check(self, module: nn.Module) -> None:
         """Raises ValueError if no weight is selected, or a pattern of the table matches none."""

@@ -145,7 +145,8 @@ def _bits(name: str, title: str, panels: Mapping[str, tuple[str, str]]) -> Any:
                 at.set(title=head, xlabel="bits of an index", ylabel="test error, %", yscale="log")
                 at.set_yticks([1.5, 2, 3, 5, 10, 20, 50, 90], ["1.5", "2", "3", "5", "10", "20", "50", "90"])
                 at.minorticks_off()
-                at.legend()
+                if own:
+                    at.legend()
 
         words = "; ".join(f"{p['curve']}: {p['error']:.2f} % at 3 bits" for p in points if p["x"] == 3)
         return [Figure(name, title, drawing(name, len(panels), 3.6, draw), f"Test error against bits. {words}")]
@@ -201,8 +202,8 @@ def _index(points: list[Point], starts: Mapping[str, Point]) -> list[Figure]:
                 label = f"{coder}, {'fillers' if fillers == 'paper' else 'escapes'}"
                 axes[0].plot([p["x"] for p in own], [p["bytes"] / 1000 for p in own], f"{MARKS[number]}{line}", ms=4, color=COLOURS[number], label=label)  # fmt: skip
         axes[0].axhline(_bitmap(points)["bytes"] / 1000, color=INK, lw=1, ls=":", label="bitmap")
-        axes[0].set(xlabel="bits of a gap", ylabel="file, KB", xticks=range(2, 17), ylim=(22, 60))
-        axes[0].legend(ncols=2)
+        axes[0].set(xlabel="bits of a gap", ylabel="file, KB", xticks=range(2, 17), ylim=(22, 66))
+        axes[0].legend(ncols=4, loc="upper center", fontsize=8)
 
     best = {c: min(own, key=lambda p: p["bytes"]) for c, own in curves(points).items()}
     words = "; ".join(f"{curve}: smallest at {p['x']} bits, {p['bytes']:,} bytes" for curve, p in best.items())

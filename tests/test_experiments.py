@@ -1,10 +1,12 @@
 """`python -m experiments NAME`: the committed reports are what the committed records say, and a report is made from runs."""
 
+import json
 import shutil
 from pathlib import Path
 
 import pytest
 
+from experiments import deep_compression, tradeoff_report
 from experiments.__main__ import HERE, NAMES, main
 
 COMMITTED = [name for name in NAMES if (HERE / name / "records.jsonl").exists()]
@@ -44,3 +46,24 @@ def test_a_damaged_record_is_an_error_in_words(tmp_path, capsys):
     (tmp_path / "records.jsonl").write_text("{")
     assert main(["smoke", "--runs", str(tmp_path / "none"), "--to", str(tmp_path)]) == 2
     assert "records.jsonl, line 1 is no record" in capsys.readouterr().err
+
+
+def test_the_report_of_the_tradeoff_and_its_figures_come_from_its_records(tmp_path):
+    folder = HERE / "tradeoff"
+    tradeoff_report.write(json.loads((folder / "records.json").read_text()), tmp_path)
+    assert {p.name: p.read_text() for p in tmp_path.iterdir()} == {
+        p.name: p.read_text() for p in folder.iterdir() if p.suffix != ".json"
+    }
+
+
+def test_the_report_of_deep_compression_comes_from_its_records():
+    folder = HERE / "deep_compression"
+    assert (
+        deep_compression.report(json.loads((folder / "records.json").read_text())) == (folder / "report.md").read_text()
+    )
+
+
+def test_new_runs_of_deep_compression_do_not_drive_out_the_old():
+    old = [{"name": "a", "seed": 0, "run": "old"}, {"name": "a", "seed": 1, "run": "old"}]
+    new = [{"name": "a", "seed": 1, "run": "new"}, {"name": "b", "seed": 0, "run": "new"}]
+    assert [r["run"] for r in deep_compression.merged(old, new)] == ["old", "new", "new"]

@@ -23,7 +23,7 @@ def error(values, centroid):
     return float(np.square(values[:, None] - np.sort(centroid)).min(1).sum())
 
 
-@settings(deadline=None)
+@settings(max_examples=40, deadline=None)
 @given(st.lists(st.integers(-9, 9), min_size=5, max_size=10, unique_by=lambda v: v // 2).map(sorted), st.integers(1, 4))
 def test_no_partition_is_better_than_the_optimum(values, k):
     ordered = np.repeat(np.asarray(values, float), 2)[1:]

@@ -158,10 +158,11 @@ def points() -> Iterator[tuple[Point, Callable[[Bench], Point]]]:
 
     def svd(share: float, bench: Bench) -> Point:
         bench.start(bench.starts["dense"])
-        at_once, _ = bench.hold(LowRank(share, partial(prunable, spare_first_conv=False)), 2, 0.02)
+        factored = ["fc1.weight", "fc2.weight"]  # at a share of 0.2, fc3 with its 10 outputs would have rank 1
+        at_once, _ = bench.hold(LowRank(share, partial(prunable, include=factored)), 2, 0.02)
         size = sum(
-            low_rank_bytes(tuple(v.shape), rank_for(tuple(v.shape), share)) if v.dim() > 1 else 4 * v.numel()
-            for v in bench.net.state_dict().values()
+            low_rank_bytes(tuple(v.shape), rank_for(tuple(v.shape), share)) if name in factored else 4 * v.numel()
+            for name, v in bench.net.state_dict().items()
         )
         return bench.found(at_once, size)
 
@@ -187,8 +188,6 @@ def points() -> Iterator[tuple[Point, Callable[[Bench], Point]]]:
     yield {"figure": "index", "curve": "bitmap", "x": 0}, partial(gaps, None, "best", "escape")
     for bits in range(1, 9):
         yield {"figure": "tradeoff", "curve": "codebooks only", "x": bits}, partial(share, "dense", bits, {}, 1, 0.001)
-    for part in SHARES:
-        yield {"figure": "tradeoff", "curve": "SVD", "x": part}, partial(svd, part)
     yield {"figure": "codebooks", "curve": "4 bits", "x": 4}, distributions
     for bits in BITS:
         for name, init in INITIAL.items():
@@ -212,6 +211,8 @@ def points() -> Iterator[tuple[Point, Callable[[Bench], Point]]]:
                 )
     for epochs in (0, 0.1):
         yield {"figure": "sensitivity", "curve": f"{epochs} epochs", "x": 0}, partial(sensitivity, epochs)
+    for part in SHARES:
+        yield {"figure": "tradeoff", "curve": "SVD of fc1 and fc2", "x": part}, partial(svd, part)
 
 
 def gaps(bits: int | None, coder: Any, fillers: Any, bench: Bench) -> Point:
@@ -255,6 +256,11 @@ def distributions(bench: Bench) -> Point:
     return {"layers": layers}
 
 
+def key(point: Point) -> str:
+    """What a point is called."""
+    return json.dumps({part: point[part] for part in ("figure", "curve", "x", "bits") if part in point})
+
+
 def sha(weights: Mapping[str, Tensor]) -> str:
     """Which weights they are."""
     return hashlib.sha256(b"".join(weights[name].numpy().tobytes() for name in sorted(weights))).hexdigest()[:16]
@@ -263,18 +269,21 @@ def sha(weights: Mapping[str, Tensor]) -> str:
 def measure(words: list[str], path: Path) -> None:
     """Measure what is not in the records yet. ValueError if those are of other weights."""
     torch.set_num_threads(1)
-    starts = {key: load_weights(resolve(word, Path("runs"))) for key, word in zip(STARTS, words, strict=True)}
-    of = {key: sha(weights) for key, weights in starts.items()}
+    starts = {start: load_weights(resolve(word, Path("runs"))) for start, word in zip(STARTS, words, strict=True)}
+    of = {start: sha(weights) for start, weights in starts.items()}
     kept: dict[str, Any] = json.loads(path.read_text()) if path.exists() else {"of": of, "starts": {}, "points": []}
     if kept["of"] != of:
         raise ValueError(f"{path} is of other weights ({kept['of']}): delete it, or give those")
     bench = Bench(starts)
-    for key in STARTS:
-        bench.start(starts[key])
-        kept["starts"][key] = bench.found(float("nan")) | {"at once": None}
-    done = {json.dumps({k: p[k] for k in ("figure", "curve", "x", "bits") if k in p}) for p in kept["points"]}
-    for names, how in points():
-        if json.dumps(names) in done:
+    for start in STARTS:
+        bench.start(starts[start])
+        kept["starts"][start] = bench.found(float("nan")) | {"at once": None}
+    wanted = {key(names): (names, how) for names, how in points()}
+    kept["points"] = [point for point in kept["points"] if key(point) in wanted]  # others were measured another way
+    atomic_write(path, json.dumps(kept) + "\n")
+    done = {key(point) for point in kept["points"]}
+    for name, (names, how) in wanted.items():
+        if name in done:
             continue
         found = how(bench)
         kept["points"].append(names | {k: None if v != v else v for k, v in found.items()})

@@ -264,7 +264,8 @@ def _codebooks(points: list[Point], starts: Mapping[str, Point]) -> list[Figure]
             at.set(title=name, xlabel="weight", yticks=[], xlim=layer["edges"])
             at.spines["left"].set_visible(False)
         axes[0].set_ylabel("share of the survivors")
-        axes[-1].legend(fontsize=8, loc="upper right")
+        canvas = axes[0].get_figure()
+        canvas.legend(*axes[-1].get_legend_handles_labels(), loc="outside lower center", ncols=7, fontsize=8)
 
     words = "; ".join(
         f"{name}: trained centroids {', '.join(f'{c:.3f}' for c in layer['trained'])}" for name, layer in layers.items()

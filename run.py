@@ -218,7 +218,8 @@ def train(cfg: DictConfig, folder: RunFolder, weights: Any, logger: Any) -> dict
 
 
 def scan(cfg: DictConfig) -> None:
-    """Validation error as one layer after the other of `init_from` is pruned; curves, picture and allocation in runs/<id>/."""
+    """Validation error as one layer after the other of `init_from` is pruned, or has few bits; curves, picture and allocation
+    in runs/scan-<id>/."""
     import pytorch_lightning as pl
 
     from dsd.callbacks import PlanCallback
@@ -232,7 +233,9 @@ def scan(cfg: DictConfig) -> None:
     weights, origin = started_from(cfg.init_from, Path(cfg.runs))
     if weights is None:
         raise ValueError("scan=true looks at a trained network: say which with init_from=RUN_ID (or a file)")
-    counts = {key: config[key] for key in (*COUNTS, "sensitivity", "pruning")} | {"init_from": origin, "method": None}
+    bits = cfg.scan == "bits"
+    held = "quantization" if bits else "pruning"
+    counts = {key: config[key] for key in (*COUNTS, "sensitivity", held)} | {"init_from": origin, "method": None}
     folder = Path(cfg.runs) / f"scan-{run_id(counts)}"
     hush()
     data = instantiate(cfg.data)
@@ -242,7 +245,7 @@ def scan(cfg: DictConfig) -> None:
     initialise_(net, weights, skip=cfg.init_skip)
     if not data.val_size:
         raise ValueError("scan=true measures validation error, and data.validation=0 leaves nothing to validate on")
-    task, constraint = instantiate(cfg.task)(net, instantiate(cfg.optimizer)), instantiate(cfg.pruning)
+    task, constraint = instantiate(cfg.task)(net, instantiate(cfg.optimizer)), instantiate(cfg[held])
     quiet = {
         "logger": False,
         "enable_progress_bar": False,
@@ -253,27 +256,43 @@ def scan(cfg: DictConfig) -> None:
     def error() -> float:
         return float(instantiate(cfg.trainer, **quiet).validate(task, datamodule=data, verbose=False)[0]["val/error1"])
 
-    def measure(layer: str, sparsity: float) -> float:
+    def measure(layer: str, value: float) -> float:
         if epochs := cfg.sensitivity.epochs:
-            alone = replace(constraint, sparsity=sparsity, include=[layer], exclude=())
+            alone = constraint.alone(layer, value)
             plan = PlanCallback([Phase("sparse", epochs, instantiate(cfg.sensitivity.rate), alone)], seed=cfg.seed)
             instantiate(cfg.trainer, max_epochs=-1, limit_val_batches=0, callbacks=[plan], **quiet).fit(
                 task, datamodule=data
             )
-        log.info("%-24s %5.1f %% pruned: error %6.2f %%", layer, 100 * sparsity, found := error())
+        said = f"{value:2.0f} bits" if bits else f"{100 * value:5.1f} % pruned"
+        log.info("%-24s %s: error %6.2f %%", layer, said, found := error())
         return found
 
     pl.seed_everything(cfg.seed, workers=True, verbose=False)
-    sparsities, dense = list(cfg.sensitivity.sparsities), error()
-    curves = scanned(net, constraint, sparsities, measure, seed=cfg.seed)
-    table = table_of(curves, sparsities, dense=dense, tolerance=cfg.sensitivity.tolerance)
-    (folder / "allocation").mkdir(parents=True, exist_ok=True)
-    record = {"dense": dense, "sparsities": sparsities, "curves": curves, "table": table, "config": config}
+    values, dense = list(cfg.sensitivity.bits if bits else cfg.sensitivity.sparsities), error()
+    curves = scanned(net, constraint, values, measure, seed=cfg.seed)
+    least, sign = (-max(values), -1) if bits else (0.0, 1)
+    table = table_of(curves, [sign * v for v in values], dense=dense, tolerance=cfg.sensitivity.tolerance, least=least)
+    table = {layer: -int(value) if bits else value for layer, value in table.items()}
+    record = {
+        "dense": dense,
+        "bits" if bits else "sparsities": values,
+        "curves": curves,
+        "table": table,
+        "config": config,
+    }
+    folder.mkdir(parents=True, exist_ok=True)
     atomic_write(folder / "sensitivity.json", json.dumps(record, indent=1) + "\n")
-    atomic_write(folder / "sensitivity.svg", sensitivity(sparsities, curves, dense).file)
-    found = {"_target_": "dsd.sparsity.allocation.per_layer", "_partial_": True, "table": table}
-    atomic_write(folder / "allocation" / "sensitivity.yaml", OmegaConf.to_yaml(OmegaConf.create(found)))
-    log.info("dense %.2f %%; picture and curves in %s; use it: -cd %s allocation=sensitivity", dense, folder, folder)
+    atomic_write(folder / "sensitivity.svg", sensitivity(values, curves, dense, bits=bits).file)
+    found = (
+        {"table": table}
+        if bits
+        else {"_target_": "dsd.sparsity.allocation.per_layer", "_partial_": True, "table": table}
+    )
+    (folder / (group := "bits" if bits else "allocation")).mkdir(exist_ok=True)
+    text = ("# @package codebook\n" if bits else "") + OmegaConf.to_yaml(OmegaConf.create(found))
+    atomic_write(folder / group / "sensitivity.yaml", text)
+    use = "+bits=sensitivity" if bits else "allocation=sensitivity"
+    log.info("dense %.2f %%; picture and table in %s; use it: -cd %s %s", dense, folder, folder, use)
 
 
 def pack(cfg: DictConfig, net: Any, sizes: dict[str, int], folder: RunFolder) -> None:

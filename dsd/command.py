@@ -70,12 +70,20 @@ def parser() -> argparse.ArgumentParser:
     one.add_argument(
         "--index-bits", type=int, metavar="N", help="bits of a gap, as in the paper (default: the smallest)"
     )
+    one.add_argument("--fillers", choices=("escape", "paper"), default="escape",
+                     help="what stands in a gap too long for its bits: a symbol, or a stored weight of 0 as in the paper (default: escape)")  # fmt: skip
     one.add_argument(
         "--sparsity", type=float, metavar="S", help="first set this fraction of each weight to 0, the smallest"
     )
     one.add_argument("--bits", type=int, metavar="N", help="first share 2^N values in each weight, by k-means")
     one.add_argument("--conv-bits", type=int, metavar="N", help="the same for convolutions only, or other than --bits")
     one.add_argument("--fc-bits", type=int, metavar="N", help="the same for matrices only, or other than --bits")
+    one.add_argument(
+        "--budget",
+        type=int,
+        metavar="BYTES",
+        help="share as few values as make the file so small, in each weight its own number",
+    )
     one.add_argument("--meta", action="append", default=[], metavar="KEY=VALUE", help="a note kept in the archive; may be repeated")  # fmt: skip
 
     one = verb("decompress", do_decompress, "unpack an archive", "FILE", "the archive")
@@ -107,28 +115,23 @@ def do_compress(asked: argparse.Namespace, console: Any) -> int:
     """Pack a checkpoint, and print the ledger."""
     from dsd.compression import compress
     from dsd.inspection import published
-    from dsd.oneshot import check_finite, pruned, shared
+    from dsd.oneshot import check_finite, made_small
     from dsd.source import found, notes
     from dsd.weights import load_weights
 
     path = found(asked.file)
     state = load_weights(path)
     check_finite(state, path.name)
-    if asked.sparsity is not None:
-        state = pruned(state, asked.sparsity)
-    conv = asked.bits if asked.conv_bits is None else asked.conv_bits
-    fc = asked.bits if asked.fc_bits is None else asked.fc_bits
-    if conv is not None or fc is not None:
-        state = shared(state, conv_bits=conv, fc_bits=fc)
     said = notes(path) | pairs(asked.meta)
-    archive = compress(state, coder=asked.coder, index_bits=asked.index_bits, meta=said)
+    how = {"coder": asked.coder, "index_bits": asked.index_bits, "fillers": asked.fillers, "meta": said}
+    small, changed = made_small(state, asked, lambda tensors: len(compress(tensors, **how).data))
+    archive = compress(small, **how)
     archive.save(asked.out)
     ledger = archive.ledger
     console.print(ledger.table(published(said.get("experiment", "")) or None))
-    bare = asked.sparsity is None and conv is None and fc is None
     print(
         f"\n{asked.out}: {ledger.size:,} bytes, {ledger.ratio:.2f}x smaller than {ledger.fp32_bytes:,} bytes of float32"
-        + ("; every weight is kept bit for bit" if bare else "")
+        + (f"; {changed}" if changed else "; every weight is kept bit for bit")
     )
     if ledger.ratio < DENSE:
         print(

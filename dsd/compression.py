@@ -10,6 +10,7 @@ from __future__ import annotations
 import gzip
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any, get_args
 
@@ -19,16 +20,20 @@ from dsd.coding import archive, gaps
 from dsd.coding.archive import FORMS, TIED, Reader, Writer
 from dsd.coding.stream import Coder
 from dsd.ledger import Ledger, Row
-from dsd.packing import bytes_of, memory, write_record
+from dsd.packing import Fillers, bytes_of, memory, write_record
 from dsd.unpacking import read_record
 
 
 @dataclass(frozen=True)
 class Archive:
-    """A compressed model: the file's bytes and the ledger of them."""
+    """A compressed model: the file's bytes."""
 
     data: bytes
-    ledger: Ledger
+
+    @cached_property
+    def ledger(self) -> Ledger:
+        """Where the bytes went, read from them when first asked for."""
+        return read_ledger(self.data)
 
     def save(self, path: Path) -> None:
         """Write the file; it appears whole or not at all."""
@@ -40,20 +45,24 @@ def compress(
     *,
     coder: Coder = "best",
     index_bits: int | None = None,
+    fillers: Fillers = "escape",
     meta: Mapping[str, str] | None = None,
 ) -> Archive:
     """The tensors of `state` as an archive: per tensor the smallest form, or the one asked for.
 
     `coder` is "huffman" or "fixed" as in the paper, "ans", or the smallest; `index_bits` 2..16 fixes the width of a gap (and
-    leaves bitmaps out), None takes the best for each tensor. `meta` are texts to carry along. Raises ValueError naming a
+    leaves bitmaps out), None takes the best for each tensor. `fillers="paper"` stores a weight of value 0 where a gap is too
+    long, as in the paper (no bitmaps, row-major); otherwise an escape does it without a value. `meta` are texts to carry along. Raises ValueError naming a
     tensor with NaN or infinity or of a dtype that can't be stored.
     """
     if coder not in (coders := get_args(Coder)):
         raise ValueError(f"coder must be one of {', '.join(coders)}, found {coder!r}")
     if index_bits is not None and index_bits not in gaps.BITS:
         raise ValueError(f"index_bits must be from {gaps.BITS.start} to {gaps.BITS.stop - 1}, found {index_bits}")
+    if fillers not in get_args(Fillers):
+        raise ValueError(f"fillers must be one of {', '.join(get_args(Fillers))}, found {fillers!r}")
     out = Writer()
-    out.bytes("header", archive.MAGIC + bytes([archive.VERSION]))
+    out.bytes("header", archive.MAGIC + bytes([2 if fillers == "paper" else 1]))
     out.varint("header", len(meta or {}))
     for key, text in (meta or {}).items():
         out.text("header", key)
@@ -61,10 +70,9 @@ def compress(
     out.varint("header", len(state))
     seen: dict[tuple[Any, ...], int] = {}
     for number, (name, tensor) in enumerate(state.items()):
-        write_record(out, name, tensor, seen.get(memory(tensor)), coder, index_bits)
+        write_record(out, name, tensor, seen.get(memory(tensor)), coder, index_bits, fillers)
         seen.setdefault(memory(tensor), number)
-    data = archive.seal(out)
-    return Archive(data, read_ledger(data))
+    return Archive(archive.seal(out))
 
 
 def decompress(source: bytes | str | Path, *, limit: int = archive.LIMIT) -> dict[str, Tensor]:
@@ -82,7 +90,7 @@ def read_ledger(source: bytes | str | Path, *, limit: int = archive.LIMIT) -> Le
     around = dict(reader.kinds)
     for _, _, row in records:
         for kind, count in row.bytes.items():
-            around[kind if kind != "fillers" else "index"] -= count
+            around[kind] -= count
     return Ledger(tuple(row for _, _, row in records), {k: v for k, v in around.items() if v} | {"checksum": 4})
 
 

@@ -7,12 +7,15 @@ of tensors does not say what its layers are, so a weight is any float tensor of 
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from typing import Any
 
 import torch
 from torch import Tensor
 
+from dsd.quantization.budget import choices, frontier
 from dsd.quantization.codebook import Codebook
+from dsd.quantization.kmeans import linear
 from dsd.sparsity import keep_top
 
 
@@ -41,6 +44,56 @@ def shared(state: Mapping[str, Tensor], *, conv_bits: int | None, fc_bits: int |
     if not asked:
         raise ValueError("there is no weight of the kind that bits were given for: give --bits instead")
     return {**state, **{n: Codebook.of(w, bits).values().to(w.dtype) for n, (w, bits) in asked.items()}}
+
+
+def fitted(
+    state: Mapping[str, Tensor], budget: int, size: Callable[[Mapping[str, Tensor]], int]
+) -> tuple[dict[str, Tensor], dict[str, int]]:
+    """The state with as few bits in each weight as make `size` at most `budget` bytes, and these bits; none if it fits as it is.
+
+    ValueError if one bit in each is too much.
+    """
+    if size(state) <= budget:
+        return dict(state), {}
+    found = weights(state)
+    steps = frontier({n: choices(w, init=linear, iterations=50, seed=0) for n, w in found.items()})
+
+    def at(step: int) -> dict[str, Tensor]:
+        return {
+            **state,
+            **{n: Codebook.of(found[n], c.bits).values().to(found[n].dtype) for n, c in steps[step].items()},
+        }
+
+    if (least := size(at(-1))) > budget:
+        raise ValueError(
+            f"{budget:,} bytes are too few: with the smallest codebooks it takes {least:,}; prune first (--sparsity)"
+        )
+    low, high = 0, len(steps) - 1
+    while low < high:
+        middle = (low + high) // 2
+        low, high = (low, middle) if size(at(middle)) <= budget else (middle + 1, high)
+    return at(high), {name: choice.bits for name, choice in steps[high].items()}
+
+
+def made_small(
+    state: Mapping[str, Tensor], asked: Any, size: Callable[[Mapping[str, Tensor]], int]
+) -> tuple[Mapping[str, Tensor], str]:
+    """The state as `dsd compress` was asked to change it first (sparsity, bits or budget), and what was done, in words."""
+    done = []
+    if asked.sparsity is not None:
+        state = pruned(state, asked.sparsity)
+        done.append(f"sparsity {asked.sparsity:g}")
+    conv = asked.bits if asked.conv_bits is None else asked.conv_bits
+    fc = asked.bits if asked.fc_bits is None else asked.fc_bits
+    if (conv is not None or fc is not None) and asked.budget is not None:
+        raise ValueError("--budget chooses the bits: leave --bits, --conv-bits and --fc-bits out")
+    if conv is not None or fc is not None:
+        state = shared(state, conv_bits=conv, fc_bits=fc)
+        done.append(f"bits: {conv} of convolutions, {fc} of matrices")
+    if asked.budget is not None:
+        state, bits = fitted(state, asked.budget, size)
+        done += ["bits: " + ", ".join(f"{name} {n}" for name, n in bits.items())] if bits else []
+    return state, "; ".join(done)
 
 
 def check_finite(state: Mapping[str, Tensor], source: str) -> None:

@@ -3,18 +3,20 @@
 from __future__ import annotations
 
 import zlib
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from dsd.coding import archive, bitmap, gaps, stream
+from dsd.coding import archive, stream
 from dsd.coding.archive import DTYPES, HALF, RAW, SPARSE, TIED, Writer
 from dsd.coding.stream import Coder
+from dsd.positions import spread, write_positions, write_with_fillers
 
 Array = npt.NDArray[Any]
+Fillers = Literal["escape", "paper"]
 MOST_SHARED = 1 << 16  # distinct values of a codebook
 SMALLEST = 16  # entries; less is written as it is
 LARGE = 1 << 20  # bytes; no deflate beyond
@@ -23,7 +25,13 @@ SPARSE_DTYPES = ("float32", "float16", "bfloat16", "float64")
 
 
 def write_record(
-    out: Writer, name: str, tensor: Tensor, tied: int | None, coder: Coder, index_bits: int | None
+    out: Writer,
+    name: str,
+    tensor: Tensor,
+    tied: int | None,
+    coder: Coder,
+    index_bits: int | None,
+    fillers: Fillers = "escape",
 ) -> None:
     if not isinstance(tensor, Tensor):
         raise ValueError(f"{name} is a {type(tensor).__name__}; an archive holds tensors")
@@ -32,7 +40,7 @@ def write_record(
     dtype = str(tensor.dtype).removeprefix("torch.")
     if dtype not in DTYPES or tensor.layout != torch.strided:
         raise ValueError(f"{name}: {dtype} tensors of layout {tensor.layout} can't be stored; convert it first")
-    if (tensor.is_floating_point() or tensor.is_complex()) and not bool(torch.isfinite(tensor).all()):
+    if not _finite(tensor):
         raise ValueError(f"{name} has NaN or infinity: the network has diverged, there is nothing worth storing")
     out.text("header", name)
     out.byte("header", DTYPES.index(dtype))
@@ -45,7 +53,7 @@ def write_record(
         return
     raw, sparse = tensor.numel() * tensor.element_size(), None
     if dtype in SPARSE_DTYPES and tensor.numel() >= SMALLEST:
-        sparse = _sparse(tensor, dtype, coder, index_bits, raw)
+        sparse = _sparse(tensor, dtype, coder, index_bits, raw, fillers)
     if sparse is not None and 2 * len(sparse.data) < raw and raw > LARGE:
         best = sparse  # not worth the copies that the plain forms of a large tensor take
     else:
@@ -73,57 +81,35 @@ def _plain(tensor: Tensor, dtype: str) -> Any:
     return min(forms, key=lambda out: len(out.data))
 
 
-def _sparse(tensor: Tensor, dtype: str, coder: Coder, index_bits: int | None, most: int) -> Writer | None:
+def _sparse(
+    tensor: Tensor, dtype: str, coder: Coder, index_bits: int | None, most: int, fillers: Fillers
+) -> Writer | None:
     """Positions, codebook and indices; None if it can't get below `most` bytes."""
     flat = _integers(tensor)
-    position = np.flatnonzero(flat)
+    position = np.flatnonzero(flat != 0)  # of bools: three times faster
     values = flat[position]
     shared = _distinct(values)
+    index = None if shared is None else _places(shared, values)
     out = Writer()
     out.byte("header", SPARSE)
-    _write_positions(out, position, matrix(tensor.shape), coder, index_bits)
+    if fillers == "paper":
+        counts = None if shared is None or index is None else np.bincount(index, minlength=len(shared) + 1)
+        filler = write_with_fillers(out, position, coder, index_bits, counts, 8 * values.itemsize)
+        values = spread(values, filler, 0)
+        index = None if shared is None or index is None else spread(index, filler, len(shared))
+    else:
+        write_positions(out, position, matrix(tensor.shape), coder, index_bits)
     if len(out.data) >= most:
         return None
-    if shared is None:
+    if shared is None or index is None:
         out.varint("header", 0)
         _write_values(out, "other", values, dtype)
     else:
         out.varint("header", len(shared))
         if len(shared):
             _write_values(out, "codebook", shared, dtype)
-            stream.write(out, "values", np.searchsorted(shared, values).astype(np.int32), len(shared), coder)
+            stream.write(out, "values", index, len(shared) + (fillers == "paper"), coder)
     return out
-
-
-def _write_positions(
-    out: Writer, position: Array, matrix: tuple[int, int], coder: Coder, index_bits: int | None
-) -> None:
-    rows, columns = matrix
-    best: tuple[float, int, int, Array] | None = None
-    for layout in (0, 1) if min(matrix) > 1 and len(position) < 1 << 20 else (0,):
-        placed = np.sort(position % columns * rows + position // columns) if layout else position
-        gap = gaps.gaps_of(placed)
-        counts = np.bincount(gap) if len(gap) else np.zeros(1, np.int64)
-        for bits in gaps.BITS if index_bits is None else (index_bits,):
-            cost = min(stream.sizes(gaps.symbol_counts(counts, bits), coder).values())
-            if best is None or cost < best[0]:
-                best = (cost, layout, bits, gap)
-            elif index_bits is None and cost > 1.2 * best[0]:
-                break  # wider gaps only get dearer
-    assert best is not None
-    if index_bits is None and coder == "best" and 0 < rows * columns <= bitmap.LARGEST and len(position):
-        keep = np.zeros(rows * columns, bool)
-        keep[position] = True
-        maps = [bitmap.encode(keep.reshape(rows, columns)), bitmap.encode(keep.reshape(rows, columns).T)]
-        layout = int(len(maps[1]) < len(maps[0]))
-        if len(maps[layout]) < best[0]:
-            out.byte("header", layout + 2)
-            out.varint("header", len(maps[layout]))
-            out.bytes("index", maps[layout])
-            return
-    out.byte("header", best[1])
-    out.byte("header", best[2])
-    stream.write(out, "index", gaps.to_symbols(best[3], best[2]), 1 << best[2], coder)
 
 
 def _write_values(out: Writer, kind: str, values: Array, dtype: str) -> None:
@@ -136,10 +122,28 @@ def _distinct(values: Array) -> Array | None:
     """The different values, ascending by their bits; None if there are too many for a codebook to pay."""
     few = np.unique(values[: 4 * MOST_SHARED])
     if len(few) <= MOST_SHARED and len(values) > 4 * MOST_SHARED:
-        found = np.minimum(np.searchsorted(few, values), len(few) - 1)
-        if not np.array_equal(few[found], values):
+        found = np.minimum(_places(few, values), len(few) - 1)
+        if not np.array_equal(few.take(found), values):
             few = np.unique(values)
     return few if len(few) <= min(MOST_SHARED, max(1, len(values) // 2)) else None
+
+
+def _places(keys_K: Array, values_N: Array) -> npt.NDArray[np.int32]:
+    """`searchsorted` of bits: where each value is, or would be, among the ascending keys."""
+    if values_N.itemsize != 4 or len(values_N) < 1 << 16 or len(keys_K) == 0:
+        return np.searchsorted(keys_K, values_N).astype(np.int32)
+    first = np.searchsorted(keys_K >> 16, np.arange(1 << 16)).clip(max=len(keys_K) - 1).astype(np.int32)
+    found = first.take(values_N >> 16)  # right for a key that is the first with these upper bits
+    search = np.flatnonzero(keys_K.take(found) != values_N)
+    found[search] = np.searchsorted(keys_K, values_N[search])
+    return found
+
+
+def _finite(tensor: Tensor) -> bool:
+    """No NaN, no infinity: a finite sum proves it, and takes a tenth of the time."""
+    if not (tensor.is_floating_point() or tensor.is_complex()):
+        return True
+    return bool(torch.isfinite(tensor.sum())) or bool(torch.isfinite(tensor).all())
 
 
 def matrix(shape: Any) -> tuple[int, int]:
@@ -152,8 +156,8 @@ def _signed(tensor: Tensor) -> Tensor:
     """The entries' bits as integers, row-major; -0.0 as 0. No float arithmetic: it may flush denormals (FTZ, DAZ)."""
     plain = tensor.detach().cpu().resolve_conj().resolve_neg().contiguous().reshape(-1)
     bits = plain.view({2: torch.int16, 4: torch.int32, 8: torch.int64}[plain.element_size()])
-    minus = torch.iinfo(bits.dtype).min  # only the sign
-    return bits.masked_fill(bits == minus, 0) if bool((bits == minus).any()) else bits
+    minus = torch.iinfo(bits.dtype).min  # only the sign; the smallest there is
+    return bits.masked_fill(bits == minus, 0) if len(bits) and int(bits.min()) == minus else bits
 
 
 def _integers(tensor: Tensor) -> Array:

@@ -14,6 +14,7 @@ from dsd.coding.archive import DTYPES, FORMS, HALF, RAW, SPARSE, TIED, WIDTH, Re
 from dsd.coding.stream import entropy
 from dsd.ledger import Row
 from dsd.packing import INTEGERS, MOST_SHARED, SPARSE_DTYPES, Array, matrix
+from dsd.positions import PAPER
 
 
 def read_record(reader: Reader, before: list[tuple[str, Tensor, Row]], left: int) -> tuple[str, Tensor, Row]:
@@ -42,10 +43,11 @@ def read_record(reader: Reader, before: list[tuple[str, Tensor, Row]], left: int
             raise reader.error(f"{n * width:,} bytes when unpacked, and {left:,} are left of the limit")
         tensor, extra = _read_values(reader, form, dtype, width, n, shape)
         tensor = tensor.reshape(shape)
+    for kind, share in extra.get("fillers of", {}).items():  # bytes of fillers or escapes, by the information in them
+        part = round((reader.kinds.get(kind, 0) - counted.get(kind, 0)) * share)
+        reader.kinds[kind] = reader.kinds.get(kind, 0) - part
+        reader.kinds["fillers"] = reader.kinds.get("fillers", 0) + part
     spent = {k: v - counted.get(k, 0) for k, v in reader.kinds.items() if v - counted.get(k, 0)}
-    if extra.get("escaped") and spent.get("index"):  # bytes of the escapes, by the information in them
-        spent["fillers"] = min(spent["index"], round(spent["index"] * extra.pop("escaped")))
-        spent["index"] -= spent["fillers"]
     return name, tensor, _row(name, shape, dtype, FORMS[form], n, tensor, extra, spent)
 
 
@@ -84,32 +86,47 @@ def _read_values(
     if form != SPARSE or dtype not in SPARSE_DTYPES:
         raise reader.error(f"form {form} of {dtype} is unknown")
     position, extra = _read_positions(reader, n, matrix(shape))
-    kept, most = len(position), min(MOST_SHARED, len(position))
-    shared = reader.varint("header", most)
-    if shared == 0 and kept == 0:
-        values = np.empty(0, INTEGERS[width])
-        index = np.empty(0, np.int32)
+    entries, paper = len(position), extra["paper"]
+    shared = reader.varint("header", min(MOST_SHARED, entries))
+    own = 0.0
+    if entries == 0:
+        values, filler = np.empty(0, INTEGERS[width]), np.empty(0, bool)
+    elif shared:
+        book = _read_numbers(reader, "codebook", shared, dtype, width)
+        index = stream.read(reader, "values", most=entries, k=shared + paper)
+        if len(index) != entries:
+            raise reader.error(f"{len(index):,} indices for {entries:,} positions")
+        filler, counts = index == shared, np.bincount(index, minlength=shared + paper)
+        own = entropy(counts[:shared])
+        values = book[np.where(filler, 0, index) if paper else index]
     else:
-        values = _read_numbers(reader, "codebook" if shared else "other", shared or kept, dtype, width)
-        if shared:
-            index = stream.read(reader, "values", most=kept, k=shared)
-            if len(index) != kept:
-                raise reader.error(f"{len(index):,} indices for {kept:,} positions")
-            extra["shannon"] += entropy(np.bincount(index, minlength=1))
-            values = values[index]
-        else:
-            extra["shannon"] = 0.0
+        values = _read_numbers(reader, "other", entries, dtype, width)
+        filler = values == 0
+    if paper:
+        extra["fillers"] = fillers = int(filler.sum())
+        extra["fillers of"] = {"index": _share(fillers, extra["counts"])}
+        extra["fillers of"] |= {"values": _share(fillers, counts)} if shared else {"other": fillers / max(1, entries)}
+        position, values = position[~filler], values[~filler]
+    extra["shannon"] = entropy(np.array([len(position), n - len(position)])) + own if shared or not entries else 0.0
     flat = np.zeros(n, INTEGERS[width])
     flat[position] = values
-    return _tensor(flat, dtype), extra | {"distinct": shared, "kept": kept}
+    return _tensor(flat, dtype), extra | {"distinct": shared, "kept": len(position)}
+
+
+def _share(part: int, counts: Array) -> float:
+    """What `part` of the symbols of one kind, among symbols of these counts, has of the information (0..1)."""
+    total = entropy(counts)
+    own = -np.log2(counts[-1] / counts.sum()) if counts[-1] else 0.0
+    return min(1.0, float(part * own / total)) if total else float(part > 0)
 
 
 def _read_positions(reader: Reader, n: int, matrix: tuple[int, int]) -> tuple[Array, dict[str, Any]]:
     rows, columns = matrix
     layout, extra = reader.byte("header"), dict[str, Any]()
-    if layout > 3:
+    extra["paper"] = layout == PAPER
+    if layout > PAPER:
         raise reader.error(f"layout {layout} of positions is unknown")
-    if layout >= 2:
+    if layout in (2, 3):
         data = reader.bytes("index", reader.varint("header", reader.end))
         if n > bitmap.LARGEST:
             raise reader.error(f"a bitmap of {n:,} bits")
@@ -119,22 +136,21 @@ def _read_positions(reader: Reader, n: int, matrix: tuple[int, int]) -> tuple[Ar
         bits = reader.byte("header")
         if bits not in gaps.BITS:
             raise reader.error(f"gaps of {bits} bits")
-        most = n + (n >> bits) + n // ((1 << bits) - 1) + 1
+        most = n if extra["paper"] else n + (n >> bits) + n // ((1 << bits) - 1) + 1
         symbols = stream.read(reader, "index", most=most, k=1 << bits)
-        try:
-            placed = gaps.from_symbols(symbols, bits)
-        except ValueError as error:
-            raise reader.error(str(error)) from error
+        extra |= {"bits": bits, "counts": np.bincount(symbols, minlength=1 << bits)}
+        if extra["paper"]:
+            placed = np.cumsum(symbols.astype(np.int64) + 1) - 1
+        else:
+            try:
+                placed = gaps.from_symbols(symbols, bits)
+            except ValueError as error:
+                raise reader.error(str(error)) from error
+            extra["fillers"] = gaps.paper_fillers(gaps.gaps_of(placed), bits)
+            extra["fillers of"] = {"index": _share(int(extra["counts"][-1]), extra["counts"])}
         if len(placed) and int(placed[-1]) >= n:
             raise reader.error(f"position {int(placed[-1]):,} of a tensor with {n:,} entries")
-        counts = np.bincount(symbols, minlength=1 << bits)
-        if counts[-1]:
-            own = -counts[-1] * np.log2(counts[-1] / counts.sum())
-            extra["escaped"] = float(own / max(own, entropy(counts))) if own else 1.0
-        extra |= {"bits": bits, "fillers": gaps.paper_fillers(gaps.gaps_of(placed), bits)}
-    kept = len(placed)
-    extra["shannon"] = entropy(np.array([kept, n - kept]))
-    return (np.sort(placed % rows * columns + placed // rows) if layout % 2 else placed), extra
+    return (np.sort(placed % rows * columns + placed // rows) if layout in (1, 3) else placed), extra
 
 
 def _read_numbers(reader: Reader, kind: str, n: int, dtype: str, width: int) -> Array:

@@ -2,7 +2,9 @@
 
 The runs: `python run.py -m experiment=dc_lenet300_mnist profile=cpu seed='range(5)'`, and dc_lenet5_mnist. Errors are of the final
 weights on the 10,000 test images, sizes those of the files; nothing was chosen by them (validation: 5,000 training images).
-Writes experiments/deep_compression/records.json and report.md.
+The same with smallest_lenet300_mnist and smallest_lenet5_mnist; and for the pruning table, with the dense network's own test
+error, `python run.py -m experiment=prune_lenet300_mnist profile=cpu 'baseline_seed=${seed}' seed='range(5)'`, and prune_lenet5_mnist.
+Adds to experiments/deep_compression/records.json and writes report.md.
 """
 
 import json
@@ -12,36 +14,67 @@ import sys
 from pathlib import Path
 from typing import Any
 
+import yaml
+
 from dsd.compression import read_ledger
 from dsd.results.store import atomic_write
 
 HERE = Path(__file__).parent / "deep_compression"
-NAMES = ("dc_lenet300_mnist", "dc_lenet5_mnist")
+CONF = Path(__file__).parents[1] / "conf" / "experiment"
+NAMES = ("dc_lenet300_mnist", "dc_lenet5_mnist", "smallest_lenet300_mnist", "smallest_lenet5_mnist")
+PRUNED = ("prune_lenet300_mnist", "prune_lenet5_mnist")
+METHOD = dict.fromkeys(NAMES, "deep_compression") | dict.fromkeys(PRUNED, "prune_gradual")
+
+
+def as_written(result: dict[str, Any]) -> bool:
+    """True for a run of one of these experiments with profile=cpu, without other lengths, sparsities or bits than its file has."""
+    name, config = result.get("name"), result.get("config", {})
+    if name not in METHOD or (result["profile"], result["method"]) != ("cpu", METHOD[name]):
+        return False
+    own = yaml.safe_load((CONF / f"{name}.yaml").read_text())
+    parts = {key: own[key] for key in ("sparsities",) if key in own}
+    parts |= {"profiles": {"cpu": own["profiles"]["cpu"]}} if "profiles" in own else {}
+    parts |= {"codebook": {"bits": own["codebook"]["bits"]}} if "codebook" in own else {}
+    return all({k: config[key][k] for k in part} == part for key, part in parts.items())
+
+
+def record(path: Path, result: dict[str, Any]) -> dict[str, Any]:
+    """What is kept of a finished run: seed, errors, file and layers."""
+    ledger = read_ledger(path)
+    layers = {
+        row.name: {
+            "kept %": 100 * row.kept / row.n, "weight bits": row.weight_bits, "coded": row.weight_bits_coded,
+            "index bits coded": row.index_bits_coded, "percent": 100 * row.total / row.fp32_bytes,
+        }
+        for row in ledger.rows if row.n >= 500
+    }  # fmt: skip
+    kept = {
+        "name": result["name"], "seed": result["seed"], "run": result["run_id"], "error": result["metrics"]["test"]["test/error1"],
+        "validation": {p["name"]: p["metrics"].get("val/error1") for p in result["metrics"]["phases"]},
+        "bytes": ledger.size, "ratio": ledger.ratio, "layers": layers, "published": result["published"], "seconds": result["seconds"],
+    }  # fmt: skip
+    if result["name"] in PRUNED:
+        start = json.loads((path.parents[1] / str(result["config"]["init_from"]) / "result.json").read_text())
+        weights = [row for row in ledger.rows if len(row.shape) > 1]
+        kept["kept"] = sum(row.kept for row in weights) / sum(row.n for row in weights)
+        kept["dense error"] = start["metrics"]["test"]["test/error1"]
+    return kept
 
 
 def records(runs: Path) -> list[dict[str, Any]]:
-    """One of each finished run of these experiments with profile=cpu: seed, errors, file and layers."""
+    """One of each finished run of these experiments. A run of the pruning table has to start from a dense run that is there."""
     found = []
     for path in sorted(runs.glob("*/model.dsd")):
         result = json.loads((path.parent / "result.json").read_text()) if (path.parent / "result.json").exists() else {}
-        if (result.get("name"), result.get("profile"), result.get("method")) not in [
-            (n, "cpu", "deep_compression") for n in NAMES
-        ]:
-            continue
-        ledger = read_ledger(path)
-        layers = {
-            row.name: {
-                "kept %": 100 * row.kept / row.n, "weight bits": row.weight_bits, "coded": row.weight_bits_coded,
-                "index bits coded": row.index_bits_coded, "percent": 100 * row.total / row.fp32_bytes,
-            }
-            for row in ledger.rows if row.n >= 500
-        }  # fmt: skip
-        found.append({
-            "name": result["name"], "seed": result["seed"], "run": result["run_id"], "error": result["metrics"]["test"]["test/error1"],
-            "validation": {p["name"]: p["metrics"].get("val/error1") for p in result["metrics"]["phases"]},
-            "bytes": ledger.size, "ratio": ledger.ratio, "layers": layers, "published": result["published"], "seconds": result["seconds"],
-        })  # fmt: skip
-    return sorted(found, key=lambda r: (r["name"], r["seed"]))
+        if as_written(result) and (result["name"] not in PRUNED or result["config"].get("init_from")):
+            found.append(record(path, result))
+    return found
+
+
+def merged(old: list[dict[str, Any]], new: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """All records, a newer one in place of an older one of the same experiment and seed."""
+    by = {(r["name"], r["seed"]): r for r in [*old, *new]}
+    return [by[key] for key in sorted(by)]
 
 
 def spread(values: list[float], digits: int = 2) -> str:
@@ -53,6 +86,8 @@ def spread(values: list[float], digits: int = 2) -> str:
 def report(found: list[dict[str, Any]]) -> str:
     """The paper's tables with ours beside them."""
     lines = ["# Deep Compression on MNIST", "", *(__doc__ or "").strip().splitlines()[2:4], ""]
+    pruned = [r for r in found if r["name"] in PRUNED]
+    lines += pruning_table(pruned) if pruned else []
     for name in NAMES:
         rows = [r for r in found if r["name"] == name]
         if not rows:
@@ -85,14 +120,32 @@ def report(found: list[dict[str, Any]]) -> str:
     return "\n".join(lines)
 
 
-def main(words: list[str]) -> None:
-    found = records(Path(words[0] if words else "runs"))
-    if not found:
-        raise SystemExit(
-            "no finished run of dc_lenet300_mnist or dc_lenet5_mnist with profile=cpu is there; name the folder of runs"
+def pruning_table(found: list[dict[str, Any]]) -> list[str]:
+    """Test errors before and after pruning, beside NIPS 2015, Table 1."""
+    lines = [
+        "## Pruning alone", "", "Dense and pruned networks of the same seeds (`'baseline_seed=${seed}'`); weights are counted, biases kept.", "",
+        "| | seeds | dense error, % | pruned error, % | difference, points | weights | published errors, weights |", "|---|---|---|---|---|---|---|",
+    ]  # fmt: skip
+    for name in sorted({r["name"] for r in found}):
+        rows = [r for r in found if r["name"] == name]
+        dense, sparse = rows[0]["published"]["rows"][0], rows[0]["published"]["rows"][-1]
+        off = spread([r["error"] - r["dense error"] for r in rows])
+        fewer = math.fsum(1 / r["kept"] for r in rows) / len(rows)
+        lines.append(
+            f"| {name} | {len(rows)} | {spread([r['dense error'] for r in rows])} | {spread([r['error'] for r in rows])} | {off} | {fewer:.1f}x fewer | "
+            f"{dense['top1']} → {sparse['top1']}, {1 / (1 - sparse['sparsity']):.0f}x |"
         )
+    return [*lines, ""]
+
+
+def main(words: list[str]) -> None:
+    path = HERE / "records.json"
+    old = json.loads(path.read_text()) if path.exists() else []
+    found = merged(old, records(Path(words[0] if words else "runs")))
+    if not found:
+        raise SystemExit("no finished run of these experiments with profile=cpu is there; name the folder of runs")
     HERE.mkdir(exist_ok=True)
-    atomic_write(HERE / "records.json", json.dumps(found, indent=1) + "\n")
+    atomic_write(path, json.dumps(found, indent=1) + "\n")
     atomic_write(HERE / "report.md", report(found))
     print(report(found))
 

@@ -322,3 +322,22 @@ def test_help_needs_no_torch():
 def test_the_module_is_the_command():
     done = subprocess.run([sys.executable, "-m", "dsd", "--help"], capture_output=True, text=True, timeout=60)
     assert (done.returncode, done.stdout.startswith("usage: dsd")) == (0, True)
+
+
+def test_a_budget_is_kept_by_bits_chosen_for_each_weight(tmp_path, capsys):
+    path, out = tmp_path / "net.pt", tmp_path / "net.dsd"
+    torch.manual_seed(0)
+    torch.save(LeNet300(**LENET300).state_dict(), path)
+    assert main(["compress", str(path), "-o", str(out), "--sparsity", "0.8", "--budget", "6000"]) == 0
+    assert 4000 < out.stat().st_size <= 6000
+    assert "bits: fc1.weight" in capsys.readouterr().out
+    assert main(["compress", str(path), "-o", str(out), "--budget", "100"]) == 2
+    assert "prune first" in capsys.readouterr().err
+    assert main(["compress", str(path), "-o", str(out), "--budget", "6000", "--bits", "4"]) == 2
+    assert "--budget chooses the bits" in capsys.readouterr().err
+
+
+def test_a_budget_that_is_met_changes_nothing(checkpoint, state, tmp_path):
+    out = tmp_path / "net.dsd"
+    assert main(["compress", str(checkpoint), "-o", str(out), "--budget", "1000000", "--fillers", "paper"]) == 0
+    assert not differences(decompress(out), state)

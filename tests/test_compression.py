@@ -8,7 +8,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from dsd.coding import archive
+from dsd.coding import archive, gaps
 from dsd.coding.archive import ArchiveError
 from dsd.compression import compress, decompress, read_ledger, read_meta, sizes_beside
 from dsd.quantization import Codebook
@@ -198,6 +198,55 @@ def test_every_cut_is_noticed(tmp_path):
             decompress(data[:size])
     with pytest.raises(ArchiveError, match="no file"):
         decompress(tmp_path / "none.dsd")
+
+
+@pytest.mark.parametrize("coder", ["best", "ans", "huffman", "fixed"])
+@pytest.mark.parametrize("name", CORNERS)
+def test_the_papers_fillers_come_back_bit_for_bit(name, coder):
+    for bits in (None, 2, 3, 16):
+        made = compress({"w": CORNERS[name]}, coder=coder, index_bits=bits, fillers="paper")
+        assert same({"w": CORNERS[name]}, decompress(made.data))
+        assert made.ledger.size == len(made.data)
+        assert made.data[4] == 2
+
+
+@pytest.mark.parametrize("gap", [0, 3, 4, 5, 8, 12, 13])
+def test_a_filler_is_a_stored_weight_of_value_0(gap):
+    """Deep Compression, Figure 2: gaps of 2 bits reach 3; a filler stands on the 4th pruned weight."""
+    symbols, filler = gaps.with_fillers(np.array([gap, 1]), 2)
+    assert symbols.tolist() == [3] * (gap // 4) + [gap % 4, 1]
+    assert filler.tolist() == [True] * (gap // 4) + [False, False]
+    counts = gaps.filler_counts(np.bincount([gap, 1]), 2)
+    assert counts.tolist() == np.bincount(symbols, minlength=4).tolist()
+
+
+def test_unshared_survivors_have_fillers_too():
+    weight = pruned(70, 70, bits=0)
+    made = compress({"w": weight}, coder="huffman", index_bits=4, fillers="paper")
+    row = made.ledger.rows[0]
+    assert row.form == "sparse"
+    assert row.bytes["fillers"] > 4 * row.fillers > 0
+    assert same({"w": weight}, decompress(made.data))
+
+
+def test_mutated_files_with_fillers_are_read_or_refused():
+    rng, refused = np.random.default_rng(0), 0
+    seeds = [compress(small(), coder=coder, index_bits=2, fillers="paper").data for coder in ("best", "fixed")]
+    for number in range(1000):
+        body = bytearray(seeds[number % 2][:-4])
+        body[int(rng.integers(4, len(body)))] ^= 1 << rng.integers(8)
+        try:
+            found = decompress(sealed(bytes(body)), limit=1 << 20)
+        except ArchiveError:
+            refused += 1
+        else:
+            assert sum(t.numel() * t.element_size() for t in found.values()) <= 3 << 20
+    assert refused > 200
+
+
+def test_unknown_fillers_are_refused():
+    with pytest.raises(ValueError, match="fillers must be one of escape, paper"):
+        compress(small(), fillers="none")  # type: ignore[arg-type]
 
 
 def sealed(body: bytes) -> bytes:

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from experiments import balance, bench
+from experiments import balance, bench, deep_compression, tradeoff_report
 from experiments.__main__ import HERE, NAMES, main
 
 COMMITTED = [name for name in NAMES if (HERE / name / "records.jsonl").exists()]
@@ -58,3 +58,25 @@ def test_the_bench_report_comes_from_its_results():
 def test_the_balance_report_comes_from_its_results():
     results, timed = (json.loads((HERE / "balance" / name).read_text()) for name in ("results.json", "timed.json"))
     assert balance.report(results, timed["rows"]) == (HERE / "balance" / "report.md").read_text()
+
+
+def test_the_report_of_the_tradeoff_and_its_figures_come_from_its_records(tmp_path):
+    folder = HERE / "tradeoff"
+    tradeoff_report.write(json.loads((folder / "records.json").read_text()), tmp_path)
+    assert (tmp_path / "report.md").read_text() == (folder / "report.md").read_text()
+    figures = {path.name for path in folder.glob("*.svg")}
+    assert figures == {path.name for path in tmp_path.glob("*.svg")}
+    assert all("</svg>" in (tmp_path / name).read_text() for name in figures)  # their bytes are the drawing library's
+
+
+def test_the_report_of_deep_compression_comes_from_its_records():
+    folder = HERE / "deep_compression"
+    assert (
+        deep_compression.report(json.loads((folder / "records.json").read_text())) == (folder / "report.md").read_text()
+    )
+
+
+def test_new_runs_of_deep_compression_do_not_drive_out_the_old():
+    old = [{"name": "a", "seed": 0, "run": "old"}, {"name": "a", "seed": 1, "run": "old"}]
+    new = [{"name": "a", "seed": 1, "run": "new"}, {"name": "b", "seed": 0, "run": "new"}]
+    assert [r["run"] for r in deep_compression.merged(old, new)] == ["old", "new", "new"]

@@ -254,6 +254,21 @@ def test_a_scan_of_a_trained_network_makes_an_allocation_that_the_next_run_uses(
     assert f"fc1.weight: {record['table']['fc1.weight']}" in said
 
 
+def test_a_scan_of_bits_makes_a_table_that_the_next_run_uses(finished, tmp_path):
+    folder, _ = finished
+    words = [*QUICK, f"runs={tmp_path}", "pruning.spare_first_conv=false"]
+    code, said = call(*words, "scan=bits", f"init_from={folder}", "sensitivity.bits=[6,1]", "sensitivity.tolerance=2")
+    assert code == 0, said
+    (found,) = tmp_path.glob("scan-*")
+    record = json.loads((found / "sensitivity.json").read_text())
+    assert set(record["table"]) == {"fc1.weight", "fc2.weight", "fc3.weight"}
+    assert set(record["table"].values()) <= {1, 6}
+    assert record["table"]["fc1.weight"] == 6 - 5 * (max(record["curves"]["fc1.weight"]) <= record["dense"] + 2)
+    code, said = call("-cd", str(found), *words, "+bits=sensitivity", "method=quantize", "--cfg", "job", "--resolve")
+    assert code == 0, said
+    assert f"fc1.weight: {record['table']['fc1.weight']}" in said
+
+
 def test_a_scan_needs_a_trained_network(tmp_path):
     code, said = call(*QUICK, f"runs={tmp_path}", "scan=true")
     assert code == 1

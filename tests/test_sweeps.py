@@ -83,7 +83,9 @@ def test_every_job_of_a_sweep_is_an_arm_of_its_study(sweep, module):
             if belongs(config, study.words_of(arm), config["seed"]) and config["seed"] in study.seeds_of(arm)
         ]
         assert len({arm for _, arm in arms}) == 1, (job, arms)
-        apart = {study.words for study in studies if study.name in dict(arms)}  # the same runs may be read by two metrics
+        apart = {
+            study.words for study in studies if study.name in dict(arms)
+        }  # the same runs may be read by two metrics
         assert len(apart) == 1 or arms[0][1] in ("finetune", "baseline"), f"{job} is in two studies: {arms}"
         found.update(arms)
     assert found

@@ -3,7 +3,7 @@
 All numbers are little-endian; `varint` is LEB128 (7 bits a byte, lowest first), text is a varint length and UTF-8.
 
     offset 0   4 bytes   magic "DSDA"
-           4   1 byte    version, 1
+           4   1 byte    version: 1, or 2 if a tensor has the paper's fillers
            5   varint    number of texts, then for each: name, text (what the file says of itself)
                varint    number of tensors, then for each a record
         -4     4 bytes   CRC-32 of everything before: it catches every change of up to 32 bits in a row
@@ -20,9 +20,11 @@ A record:
     SPARSE    the values that are not 0, and where they are, in this order:
       positions   byte layout: 0 row-major, 1 column-major (of dimension 0 x all others), + 2 for a bitmap (bitmap.py)
                   bitmap: varint length, bytes; gaps (gaps.py): byte bits, then a stream
+                  4 row-major gaps with the paper's fillers (version 2): byte bits, then a stream with an entry for each filler too
       values      varint number of shared values K, or 0 if each is written for itself;
                   byte: 1 if values are float16, 0 if they are of the tensor's dtype; K (or all) values, ascending by bits;
-                  if K > 0, the stream of indices, one for each position
+                  if K > 0, the stream of indices, one for each position; with layout 4 one for each entry, where K is a
+                  filler's; if K = 0, with layout 4, a filler is a value of 0
 A stream:
     varint    number of symbols n; byte: coder (NONE, FIXED, HUFFMAN, ANS) in the lower 3 bits
     NONE      varint: the one symbol that there is
@@ -38,7 +40,7 @@ import zlib
 from pathlib import Path
 
 MAGIC = b"DSDA"
-VERSION = 1
+VERSION = 2
 LIMIT = 1 << 33  # bytes of all tensors together, unless told otherwise
 DTYPES = (
     "float32", "float16", "bfloat16", "float64", "int64", "int32", "int16", "int8", "uint8", "bool",
@@ -145,7 +147,7 @@ def opened(source: bytes | str | Path) -> Reader:
         raise ArchiveError(
             f"{where}: damaged or cut short, the checksum of its {len(data):,} bytes is wrong; copy it again"
         )
-    if data[4] != VERSION:
+    if data[4] < 1:
         raise ArchiveError(f"{where}: version {data[4]} is unknown")
     reader = Reader(data, end=len(data) - 4)
     reader.bytes("header", 5)

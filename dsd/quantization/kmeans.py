@@ -98,4 +98,25 @@ def _filled(borders: npt.NDArray[np.int64], sums: Floats, squares: Floats) -> np
 def assign(values_N: Floats, centroid_K: Floats) -> npt.NDArray[np.int64]:
     """The number of the nearest of the ascending centroids for each value; halfway goes to the lower."""
     middle = (centroid_K[1:].astype(np.float64) + centroid_K[:-1]) / 2
-    return np.searchsorted(middle, values_N, side="left")
+    cells = 1 << (12 if len(middle) < 64 else 16)
+    if values_N.dtype != np.float32 or values_N.size < cells or len(middle) == 0:
+        return np.searchsorted(middle, values_N, side="left")
+    low, high = values_N.min(), values_N.max()
+    with np.errstate(over="ignore", divide="ignore", invalid="ignore"):
+        scale = np.float32(cells - 1) / (high - low)
+    if not (np.isfinite(low) and np.isfinite(high) and 0 < scale < np.inf):
+        return np.searchsorted(middle, values_N, side="left")
+    # A grid of equal cells: only those that a border falls into have to be searched. `cell` grows with the value, so a
+    # value in another cell than the largest float32 below a border is on the same side of that border as its cell.
+    below = middle.astype(np.float32)
+    below = np.where(below > middle, np.nextafter(below, np.float32(-np.inf)), below)
+    border = np.floor((below.clip(low, high) - low) * scale).astype(np.int32)
+    border[below < low], border[below > high] = -1, cells
+    lower = np.searchsorted(border, np.arange(cells)).astype(np.int64)
+    unsure = np.zeros(cells, bool)
+    unsure[border[(border >= 0) & (border < cells)]] = True
+    cell = ((values_N - low) * scale).astype(np.int32)
+    found: npt.NDArray[np.int64] = lower.take(cell)
+    search = np.flatnonzero(unsure.take(cell))
+    found[search] = np.searchsorted(middle, values_N[search], side="left")
+    return found

@@ -8,7 +8,7 @@ centroid, whatever the optimizer and its momentum. Pruned weights stay 0.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from fnmatch import fnmatchcase
 from typing import Any
 
@@ -17,6 +17,7 @@ from torch import Tensor, nn
 from torch.nn import Parameter
 from torch.optim import Optimizer
 
+from dsd.quantization.budget import choices, for_bytes, for_loss
 from dsd.quantization.codebook import Codebook
 from dsd.quantization.kmeans import Initial, assign, linear
 
@@ -30,7 +31,9 @@ class Shared:
     `bits` holds where no pattern of `table` fits ({"conv*": 8, "fc*": 5} is the paper's rule); the first that fits counts.
     `relabel_every` > 0 is the paper's other strategy: weights learn out of sight by their own gradients, and every so many
     updates each goes to its nearest centroid; `Held.changed` has the share that went to another one.
-    `train=False` keeps the values found at the start.
+    `train=False` keeps the values found at the start. `bytes` or `loss`, if not None, choose the bits when the phase begins
+    (dsd/quantization/budget.py): as little loss as fits into so many bytes, or as few bytes as lose no more than that mean
+    share of the layers' energy; then `bits` and `table` don't count.
     """
 
     bits: int
@@ -40,6 +43,8 @@ class Shared:
     iterations: int = 50
     relabel_every: int = 0
     train: bool = True
+    bytes: float | None = None
+    loss: float | None = None
 
     def __post_init__(self) -> None:
         for bits in (self.bits, *self.table.values()):
@@ -48,9 +53,22 @@ class Shared:
         if self.relabel_every < 0:
             raise ValueError(f"relabel_every is a number of updates, or 0 for never; found {self.relabel_every}")
 
+        if self.bytes is not None and self.loss is not None:
+            raise ValueError("bits are chosen by bytes or by loss, not by both: set one of them to null")
+        if any(budget is not None and budget <= 0 for budget in (self.bytes, self.loss)):
+            raise ValueError(f"a budget must be above 0, found bytes={self.bytes}, loss={self.loss}")
+
     def weights(self, module: nn.Module) -> dict[str, Parameter]:
         """The parameters that this constraint is about."""
         return self.select(module)
+
+    def alone(self, layer: str, value: float) -> Shared:
+        """The same for that layer alone, with so many bits."""
+
+        def only(module: nn.Module) -> dict[str, Parameter]:
+            return {layer: self.select(module)[layer]}
+
+        return replace(self, bits=int(value), table={}, bytes=None, loss=None, select=only)
 
     def check(self, module: nn.Module) -> None:
         """Raises ValueError if no weight is selected, or a pattern of the table matches none."""
@@ -65,10 +83,17 @@ class Shared:
         first = {n: next((b for p, b in self.table.items() if fnmatchcase(n, p)), self.bits) for n in names}
         return first
 
+    def chosen(self, weights: Mapping[str, Tensor], seed: int) -> dict[str, int]:
+        """Bits of each tensor, by the table or by the budget. Raises ValueError for a budget that can't be kept."""
+        if self.bytes is None and self.loss is None:
+            return self.bits_of(weights)
+        layers = {n: choices(w, init=self.init, iterations=self.iterations, seed=seed) for n, w in weights.items()}
+        return for_bytes(layers, self.bytes) if self.bytes is not None else for_loss(layers, self.loss or 0.0)
+
     def enter(self, module: nn.Module, *, evidence: Mapping[str, Tensor], seed: int) -> Held:
         """Cluster the weights as they are. All ranks use rank 0's codebooks."""
         weights, books = self.weights(module), {}
-        for name, bits in self.bits_of(weights).items():
+        for name, bits in self.chosen(weights, seed).items():
             try:
                 book = Codebook.of(weights[name], bits, init=self.init, iterations=self.iterations, seed=seed)
             except ValueError as error:
@@ -142,6 +167,10 @@ class Held:
                     book.centroid_K.copy_(_never_zero(moved[self._first[name].to(moved.device)].cpu()))
         self._write()
 
+    def labels(self) -> dict[str, Tensor]:
+        """The number of each surviving weight's centroid, by the ascending centroids of its layer."""
+        return {name: index.cpu().clone() for name, index in self._index.items()}
+
     def leave_(self, optimizers: Iterable[Optimizer]) -> None:
         """Let the weights differ again; they keep their values."""
 
@@ -154,12 +183,12 @@ class Held:
         return {"books": books, "steps": self.steps, "changed": self.changed, "latent": self.latent}
 
     def _members(self, name: str, tensor: Tensor) -> Tensor:
-        return tensor.reshape(-1)[self._place[name]]
+        return tensor.reshape(-1).index_select(0, self._place[name])  # 5 times faster than [...]
 
     def _summed(self, name: str, gradient: Tensor) -> Tensor:
         index = self._index[name]
         total = torch.zeros(len(self.books[name].centroid_K), dtype=gradient.dtype, device=gradient.device)
-        return total.index_add_(0, index, gradient)[index]
+        return total.index_add_(0, index, gradient).index_select(0, index)
 
     def _learn_latent(self, name: str, book: Codebook, moved: Tensor) -> None:
         self.latent[name].copy_(moved)
@@ -180,15 +209,16 @@ class Held:
     @torch.no_grad()
     def _write(self) -> None:
         for name, weight in self._weights.items():
-            values = self.books[name].centroid_K.to(weight.device, weight.dtype)[self._index[name]]
+            values = self.books[name].centroid_K.to(weight.device, weight.dtype).index_select(0, self._index[name])
             weight.copy_(_scattered(weight, self._place[name], values))
 
 
 def _scattered(like: Tensor, place: Tensor, values: Tensor) -> Tensor:
     """A tensor like `like` (its memory layout too) with `values` at `place` of the flattened, and 0 elsewhere."""
     flat = torch.zeros(like.numel(), dtype=like.dtype, device=like.device)
-    flat[place] = values.to(like.dtype)
-    return torch.empty_like(like).copy_(flat.reshape(like.shape))
+    flat.scatter_(0, place, values.to(like.dtype))
+    shaped = flat.reshape(like.shape)
+    return shaped if like.is_contiguous() else torch.empty_like(like).copy_(shaped)
 
 
 def _never_zero(centroid: Tensor) -> Tensor:

@@ -63,6 +63,10 @@ class Sparse:
         """The parameters that this constraint is about."""
         return prunable(module, include=self.include, exclude=self.exclude, spare_first_conv=self.spare_first_conv)
 
+    def alone(self, layer: str, value: float) -> Sparse:
+        """The same for that layer alone, at that sparsity."""
+        return replace(self, sparsity=value, include=[layer], exclude=())
+
     def check(self, module: nn.Module) -> None:
         """Raises ValueError if no weight is selected, or pieces, sparsity and allocation don't fit these weights."""
         weights = self.weights(module)

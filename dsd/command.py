@@ -91,9 +91,7 @@ def parser() -> argparse.ArgumentParser:
         "-o", dest="out", metavar="OUT", type=Path, required=True, help="OUT.safetensors, OUT.pt or OUT.pth"
     )
 
-    one = verb(
-        "inspect", do_inspect, "say where the bytes go", "FILE", "an archive, or a checkpoint as if it were packed"
-    )
+    one = verb("inspect", do_inspect, "say where the bytes go", "FILE", "an archive, or a checkpoint as if packed")
     one.add_argument("--html", metavar="OUT.html", type=Path, help="write it as a page too, with histograms")
 
     one = verb("verify", do_verify, "check an archive", "FILE", "the archive")

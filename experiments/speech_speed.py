@@ -31,7 +31,7 @@ from dsd.results.provenance import hardware, versions
 from dsd.results.store import atomic_write
 
 RESULT = Path(__file__).with_suffix(".json")
-BATCH, FRAMES, SYMBOLS, ROUNDS = 16, 500, 60, 3
+BATCH, FRAMES, SYMBOLS, ROUNDS = 16, 500, 60, 2
 ONE = {"bins": 161, "width": 1024, "symbols": 29, "context": 11, "stride": 1, "dropout": 0.05}
 TWO = {"bins": 161, "channels": 32, "width": 1760, "depth": 7, "symbols": 29, "dropout": 0.0}
 ARMS = {  # layer, flush denormals, bfloat16

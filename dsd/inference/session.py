@@ -40,7 +40,7 @@ def measure(
             raise ValueError(f"there is no {what} {unknown[0]!r} in the bench; it has {', '.join(known)}")
     if threads is not None:
         torch.set_num_threads(threads)
-    about = {"threads": torch.get_num_threads(), "machine": _machine(), "versions": versions()}
+    about = {"threads": torch.get_num_threads(), "machine": hardware(), "versions": versions()}
     whole = merged(about, path)
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", ".*CSR tensor support is in beta.*")
@@ -77,11 +77,6 @@ def merged(found: dict[str, Any], path: Path | None, old: dict[str, Any] | None 
     if path is not None:
         atomic_write(path, json.dumps(whole, indent=1) + "\n")
     return whole
-
-
-def _machine() -> dict[str, Any]:
-    """The hardware, without the kernel's name: a new kernel measures the same."""
-    return {key: value for key, value in hardware().items() if key != "platform"}
 
 
 def write_crossover(result: dict[str, Any], path: Path) -> None:

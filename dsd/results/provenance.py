@@ -88,7 +88,7 @@ def hardware() -> dict[str, Any]:
         "cores_logical": psutil.cpu_count(logical=True),
         "memory_gib": round(psutil.virtual_memory().total / 2**30, 1),
         "gpus": _gpus(),
-        "platform": platform.platform(),
+        "platform": f"{platform.system()} {platform.machine()}",  # not the kernel: records are published
     }
 
 

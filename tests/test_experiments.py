@@ -2,11 +2,13 @@
 
 import json
 import shutil
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 
-from experiments import balance, bench, deep_compression, tradeoff_report
+from experiments import balance, bench, deep_compression, forms, tradeoff_report
 from experiments.__main__ import HERE, NAMES, main
 
 COMMITTED = [name for name in NAMES if (HERE / name / "records.jsonl").exists()]
@@ -80,3 +82,30 @@ def test_new_runs_of_deep_compression_do_not_drive_out_the_old():
     old = [{"name": "a", "seed": 0, "run": "old"}, {"name": "a", "seed": 1, "run": "old"}]
     new = [{"name": "a", "seed": 1, "run": "new"}, {"name": "b", "seed": 0, "run": "new"}]
     assert [r["run"] for r in deep_compression.merged(old, new)] == ["old", "new", "new"]
+
+
+def test_the_report_of_the_three_forms_comes_from_its_results():
+    rows = json.loads((HERE / "forms" / "results.json").read_text())
+    assert forms.report(rows) == (HERE / "forms" / "report.md").read_text()
+    assert "not the same" not in forms.report(rows)
+    other = json.loads(json.dumps(rows[:1]))
+    other[0]["forms"]["sparse"]["metrics"]["test/error1"] += 0.01
+    assert f"{rows[0]['name']} seed {rows[0]['seed']}" in forms.report(other)
+
+
+def test_the_three_forms_are_tested_from_a_run(tmp_path, monkeypatch):
+    said = subprocess.run(
+        [sys.executable, "run.py", "experiment=dc_lenet300_mnist", "track=none", "progress=false", f"runs={tmp_path}",
+         "profiles.quick.dense=0.2", "profiles.quick.sparse=0.2", "profiles.quick.redense=0.2"],
+        cwd=HERE.parent, capture_output=True, text=True, timeout=300,
+    )  # fmt: skip
+    assert said.returncode == 0, said.stderr
+    monkeypatch.setattr(forms, "FOLDER", tmp_path / "report")
+    assert forms.main([str(tmp_path)]) == 0
+    (row,) = json.loads((tmp_path / "report" / "results.json").read_text())
+    assert forms.same(row)
+    assert row["forms"]["dense"]["metrics"]["test/error1"] == row["recorded"]["test/error1"]
+    assert row["forms"]["codebook"]["resident"] < row["forms"]["dense"]["resident"] / 3
+    assert forms.main([str(tmp_path / "none")]) == 0  # writes the report again
+    (tmp_path / "report" / "results.json").unlink()
+    assert forms.main([str(tmp_path / "none")]) == 2

@@ -12,6 +12,7 @@ from jinja2 import Environment, PackageLoader, StrictUndefined, select_autoescap
 from markupsafe import Markup
 
 from dsd.results.analysis import Findings, spoken
+from dsd.results.cost import Cost, costs
 from dsd.results.figures import Figure, curves, forest, points, weights
 from dsd.results.statistics import Rate, words
 from dsd.results.store import atomic_write
@@ -30,6 +31,7 @@ class Section:
     commands: tuple[str, ...]
     samples: Mapping[str, Any] | None
     spoken: Mapping[str, Rate]  # by run
+    costs: tuple[Cost, ...]
 
 
 def section(
@@ -47,7 +49,15 @@ def section(
     commands = tuple(command(study, arm, seeds) for arm, seeds in findings.missing.items())
     rates = {r["run_id"]: spoken(study, [r]) for r in own}
     found = {run_id: rate for run_id, rate in rates.items() if rate is not None}
-    return Section(findings, tuple(f for f in drawn if f is not None), provenance(own), commands, samples, found)
+    return Section(
+        findings,
+        tuple(f for f in drawn if f is not None),
+        provenance(own),
+        commands,
+        samples,
+        found,
+        costs(study, records),
+    )
 
 
 def provenance(records: Records) -> dict[str, Any]:
@@ -108,6 +118,11 @@ def _environment() -> Environment:
         trim_blocks=True, lstrip_blocks=True,
     )  # fmt: skip
     made.filters |= {"number": _number, "fixed": _fixed, "p": _p, "interval": _interval, "svg": Markup, "hours": _hours}
+    made.globals["cost_words"] = (
+        "From nothing to the final weights; the shared updates are the baseline's, trained once for several arms. Images (sentences, "
+        "utterances) count with repetition. Seconds: the median over the runs, on machines that did other things as well, so compare "
+        "updates, not seconds. Weights not 0: the mean over all updates, each phase taken as it ended; dense arithmetic gains nothing from it."
+    )
     return made
 
 

@@ -45,6 +45,7 @@ def test_every_sweep_is_tested():
         "table6",
         "table7",
         "table7_paired",
+        "training_time",
     ]
 
 
@@ -64,7 +65,7 @@ def test_a_sweep_composes_for_every_arm(name):
     ("sweep", "module"),
     [("table7", "table7"), ("table7_paired", "table7"), ("lenet300", "mnist"), ("lenet300_momentum", "mnist"),
      ("lenet300_sparsity", "mnist"), ("lenet5", "mnist"), ("smoke", "smoke"), ("table4", "table4"),
-     ("table5", "table5"), ("table6", "table6")],
+     ("table5", "table5"), ("table6", "table6"), ("training_time", "training_time")],
 )  # fmt: skip
 def test_every_job_of_a_sweep_is_an_arm_of_its_study(sweep, module):
     studies = importlib.import_module(f"experiments.{module}").STUDIES

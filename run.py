@@ -13,7 +13,7 @@ from collections.abc import Iterator
 from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import hydra
 import psutil
@@ -31,6 +31,9 @@ from dsd.results.provenance import git_state, hardware, versions
 from dsd.results.store import RunBusy, RunFolder, Store, atomic_write
 from dsd.results.table import phase_table, sentences, unit
 from dsd.sweep import INCOMPLETE, Outcome, State, Sweep, total_epochs
+
+if TYPE_CHECKING:
+    from dsd.compression import Archive
 
 os.environ.setdefault("HYDRA_FULL_ERROR", "1")  # errors reach main(), which puts them in words
 CONF = Path(__file__).parent / "conf"
@@ -296,12 +299,22 @@ def scan(cfg: DictConfig) -> None:
 
 
 def pack(cfg: DictConfig, net: Any, sizes: dict[str, int], folder: RunFolder) -> None:
-    """Write the final weights as an archive, `model.dsd`, that says which network it is."""
+    """Write the final weights as an archive, `model.dsd`."""
+    archived(cfg, net, sizes, run=folder.run_id).save(folder.path / "model.dsd")
+
+
+def archived(cfg: DictConfig, net: Any, sizes: dict[str, int], **meta: str) -> "Archive":
+    """The weights of `net` as an archive that says which network it is."""
     from dsd.compression import compress
 
     model = json.dumps({**OmegaConf.to_container(cfg.model, resolve=True), **sizes})  # type: ignore[dict-item]
-    archive = compress(net.state_dict(), meta={"model": model, "experiment": cfg.name, "run": folder.run_id})
-    archive.save(folder.path / "model.dsd")
+    return compress(net.state_dict(), meta={"model": model, "experiment": cfg.name, **meta})
+
+
+def composed(*words: str) -> DictConfig:
+    """The config of a command line, such as `experiment=dc_vgg16`, for who wants a run's parts without a run."""
+    with hydra.initialize_config_dir(str(CONF), version_base="1.3"):
+        return hydra.compose("config", list(words))
 
 
 def show(folder: RunFolder) -> None:

@@ -15,7 +15,7 @@ from torch import Tensor
 
 from dsd.quantization.budget import choices, frontier
 from dsd.quantization.codebook import Codebook
-from dsd.quantization.kmeans import linear
+from dsd.quantization.kmeans import Initial, linear
 from dsd.sparsity import keep_top
 
 
@@ -34,16 +34,25 @@ def pruned(state: Mapping[str, Tensor], sparsity: float) -> dict[str, Tensor]:
     return {**state, **{n: torch.where(keep_top(w.abs(), 1 - sparsity), w, 0) for n, w in weights(state).items()}}
 
 
-def shared(state: Mapping[str, Tensor], *, conv_bits: int | None, fc_bits: int | None) -> dict[str, Tensor]:
+def shared(
+    state: Mapping[str, Tensor],
+    *,
+    conv_bits: int | None,
+    fc_bits: int | None,
+    init: Initial = linear,
+    iterations: int = 50,
+) -> dict[str, Tensor]:
     """The state with at most 2^bits values in each weight, by k-means over those that are not 0; None leaves a kind alone.
 
+    With iterations=0 the values are the initial ones (dsd/quantization/kmeans.py): linear is affine uniform quantization.
     ValueError if there is no weight of a kind that has bits.
     """
     chosen = {n: (w, conv_bits if w.ndim > 2 else fc_bits) for n, w in weights(state).items()}
     asked = {n: (w, bits) for n, (w, bits) in chosen.items() if bits is not None}
     if not asked:
         raise ValueError("there is no weight of the kind that bits were given for: give --bits instead")
-    return {**state, **{n: Codebook.of(w, bits).values().to(w.dtype) for n, (w, bits) in asked.items()}}
+    books = {n: Codebook.of(w, bits, init=init, iterations=iterations) for n, (w, bits) in asked.items()}
+    return {**state, **{n: book.values().to(state[n].dtype) for n, book in books.items()}}
 
 
 def fitted(

@@ -11,75 +11,28 @@ convolution, as in Caffe. An evaluation belongs to the SHA-256 of its weights, s
 from __future__ import annotations
 
 import argparse
-import hashlib
 import json
 import sys
-import time
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-import torch
 from torch import Tensor
-from torchvision.models import squeezenet1_0
 
 from dsd.compression import compress, decompress, sizes_beside
-from dsd.data.folder import class_folders, imagenet_folder, listing
 from dsd.data.module import where
-from dsd.data.picture import Centre, read
 from dsd.oneshot import shared
 from dsd.published import PUBLISHED_BYTES, Layer, read_squeezenet, state
 from dsd.results.store import atomic_write
-from dsd.weights import initialise_
+from experiments.evaluation import NETWORKS, SQUEEZENET, Evaluation, digest, won
 
 FOLDER = Path(__file__).parent / "squeezenet"
-FILE = "pretrained/squeezenet_v1.0_deep_compression.net"
-MEAN_BGR = (104.0, 117.0, 123.0)
-SIDE, BATCH = 227, 50
 BITS = (8, 7, 6, 5, 4, 3, 2)
 PUBLISHED = {
     "top1": 57.5,
     "top5": 80.3,
 }  # on all 50,000 validation images (SqueezeNet, table 2; the same at 8 and 6 bits)
 PUBLISHED_MB = {8: 0.66, 6: 0.47}  # SqueezeNet, table 2: 33 % density, without an entropy coder
-
-
-class Evaluation:
-    """Top-1 and top-5 of weights on the validation images; those are read when first needed."""
-
-    def __init__(self, root: Path) -> None:
-        folder = imagenet_folder(root, train=False)
-        self.files = listing(folder / "val", classes=class_folders(folder / "val"), num_classes=1000)
-        self.images: Tensor | None = None
-
-    def __call__(self, weights: Mapping[str, Tensor]) -> dict[str, Any]:
-        """Percent right, n, seconds, and which images were right at first (one bit each, hexadecimal)."""
-        began, labels = time.perf_counter(), torch.from_numpy(self.files.labels)
-        if self.images is None:
-            view = Centre(SIDE, SIDE)
-            pixels = [view(read(self.files.path(index)), 0, index) for index in range(len(labels))]
-            self.images = torch.from_numpy(np.stack(pixels))
-        net = squeezenet1_0()
-        net.classifier[1].padding = (1, 1)
-        initialise_(net, weights)
-        net.eval().to(memory_format=torch.channels_last)  # twice as fast on a CPU
-        mean = torch.tensor(MEAN_BGR).view(3, 1, 1)
-        with torch.inference_mode():
-            best = [net(batch[:, [2, 1, 0]].float() - mean).topk(5).indices for batch in self.images.split(BATCH)]
-        right = torch.cat(best) == labels[:, None]
-        return {
-            "top1": 100 * float(right[:, 0].double().mean()), "top5": 100 * float(right.any(1).double().mean()), "n": len(labels),
-            "seconds": round(time.perf_counter() - began, 1), "right": np.packbits(right[:, 0].numpy()).tobytes().hex(),
-        }  # fmt: skip
-
-
-def digest(weights: Mapping[str, Tensor]) -> str:
-    """The SHA-256 of names and values."""
-    found = hashlib.sha256()
-    for name in sorted(weights):
-        found.update(name.encode() + weights[name].contiguous().numpy().tobytes())
-    return found.hexdigest()
 
 
 def bytes_of(weights: Mapping[str, Tensor]) -> dict[str, int]:
@@ -127,7 +80,7 @@ def report(results: Mapping[str, Any]) -> str:
     for name, row in results["rows"].items():
         now, size, mb = seen.get(row["sha256"]), row["bytes"], PUBLISHED_MB.get(row.get("bits"), "–")
         top = f"{now['top1']:.2f} | {now['top5']:.2f}" if now else "– | –"
-        changed = f"+{_won(before, now)}, -{_won(now, before)}" if now and before else "–"
+        changed = f"+{won(before, now)}, -{won(now, before)}" if now and before else "–"
         lines.append(
             f"| {name} | {size['best']:,} | {size['huffman']:,} | {size['fixed']:,} | {mb} | {top} | {changed} |"
         )
@@ -151,12 +104,6 @@ def _kinds(theirs: Mapping[str, int], ours: Mapping[str, int]) -> str:
     return "\n".join(f"| {kind} | {theirs.get(kind, 0):,} | {ours.get(kind, 0):,} |" for kind in names)
 
 
-def _won(before: Mapping[str, Any], now: Mapping[str, Any]) -> int:
-    """How many images became right."""
-    old, new = (np.frombuffer(bytes.fromhex(one["right"]), np.uint8) for one in (before, now))
-    return int(np.unpackbits(new & ~old).sum())
-
-
 def main(words: list[str]) -> int:
     """The exit code."""
     asked = argparse.ArgumentParser("python -m experiments.squeezenet", description=(__doc__ or "").splitlines()[0])
@@ -167,8 +114,8 @@ def main(words: list[str]) -> int:
         print("DSD_DATA names no folder: it must have pretrained/ and imagenet/ (README, Data)", file=sys.stderr)
         return 2
     try:
-        layers = read_squeezenet(root / FILE)
-        evaluate = Evaluation(root) if evaluates else None
+        layers = read_squeezenet(root / SQUEEZENET)
+        evaluate = Evaluation(root, NETWORKS["squeezenet"]) if evaluates else None
     except (ValueError, OSError) as error:
         print(error, file=sys.stderr)
         return 2

@@ -1,0 +1,133 @@
+"""What size costs real ImageNet networks that are not retrained: `python -m experiments.pretrained [NETWORK ...] [--no-eval]`.
+
+NETWORK: efficientnet_lite0 (its weights are in a package: extra `captions`), squeezenet (pruned already: what the authors of
+Deep Compression published; DSD_DATA/pretrained). DSD_DATA must have imagenet/ too. Codebooks by k-means from three kinds of
+initial centroids and uniform ones at 2 to 8 bits, pruning, and both, as `dsd compress` does it (dsd/oneshot.py: every
+convolution and matrix alike, the first and depthwise ones too; biases and normalisation stay): top-1 and top-5 beside the
+bytes of the file. An evaluation belongs to the SHA-256 of its weights and is kept at once in experiments/pretrained/results.json,
+so an interrupted command goes on; report.md and the figures are written after each from what is there.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from torch import Tensor
+
+from dsd import oneshot
+from dsd.compression import compress
+from dsd.data.module import where
+from dsd.quantization import kmeans
+from dsd.results.store import atomic_write
+from experiments import pretrained_report, squeezenet
+from experiments.evaluation import NETWORKS, Evaluation, digest
+
+FOLDER = Path(__file__).parent / "pretrained"
+INITIAL = {"linear": kmeans.linear, "density": kmeans.density, "Forgy": kmeans.forgy}
+BITS = (8, 7, 6, 5, 4, 3, 2)
+SPARSITIES = {"efficientnet_lite0": (0.1, 0.2, 0.3, 0.4, 0.5, 0.6), "squeezenet": (0.7, 0.75, 0.8, 0.85, 0.9)}
+BOTH = {"efficientnet_lite0": ((0.1, 0.2, 0.3), (5, 6, 8)), "squeezenet": ((0.7, 0.75), (4, 5, 6))}
+
+
+@dataclass(frozen=True)
+class Point:
+    """One change of the weights: `sparsity` of each layer, then `bits` of its codebook from `init`; None leaves it out."""
+
+    arm: str
+    bits: int | None = None
+    sparsity: float | None = None
+    init: str | None = None
+
+    def __call__(self, weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        """The weights changed so."""
+        found = dict(weights) if self.sparsity is None else oneshot.pruned(weights, self.sparsity)
+        if self.bits is None:
+            return found
+        rounds = 0 if self.arm == "uniform" else 50
+        init = INITIAL[self.init or "linear"]
+        return oneshot.shared(found, conv_bits=self.bits, fc_bits=self.bits, init=init, iterations=rounds)
+
+
+def points(name: str) -> list[Point]:
+    """What is measured of a network, the most telling first."""
+    together, bits = BOTH[name]
+    return [
+        Point("as trained"),
+        *(Point("k-means", b, init="linear") for b in BITS),
+        *(Point("pruned", sparsity=s) for s in SPARSITIES[name]),
+        *(Point("uniform", b) for b in BITS),
+        *(Point("pruned, k-means", b, sparsity=s, init="linear") for s in together for b in bits),
+        *(Point("k-means", b, init=init) for b in BITS for init in ("density", "Forgy")),
+    ]
+
+
+def known(path: Path) -> dict[str, Any]:
+    """The evaluations that are there already, those of `experiments.squeezenet` among them."""
+    found: dict[str, Any] = {}
+    for file in (squeezenet.FOLDER / "results.json", path):
+        found |= json.loads(file.read_text())["evaluations"] if file.exists() else {}
+    return found
+
+
+def measure(name: str, root: Path, folder: Path, *, evaluates: bool, most: int | None = None) -> None:
+    """The network's rows and evaluations are in the results; those that were there are not made again."""
+    path, network = folder / "results.json", NETWORKS[name]
+    weights = network.read(root)
+    evaluate = Evaluation(root, network, most=most) if evaluates else None
+    results: dict[str, Any] = json.loads(path.read_text()) if path.exists() else {"networks": {}, "evaluations": {}}
+    seen, before = known(path), results["networks"].get(name, {}).get("rows", [])
+    sizes = {row["sha256"]: row["bytes"] for row in before}
+    rows: list[dict[str, Any]] = []
+    new = {"title": network.title, "fp32_bytes": 4 * sum(v.numel() for v in weights.values()), "rows": rows}
+    for point in points(name):
+        changed = point(weights)
+        sha = digest(changed)
+        size = sizes[sha] if sha in sizes else len(compress(changed).data)
+        rows.append(asdict(point) | {"sha256": sha, "bytes": size})
+        if sha not in seen and evaluate is not None:
+            seen[sha] = evaluate(changed)
+            said = ", ".join(str(part) for part in asdict(point).values() if part is not None)
+            print(f"{name}, {said}: top-1 {seen[sha]['top1']:.2f} %, {size:,} bytes, {seen[sha]['seconds']:.0f} s", flush=True)  # fmt: skip
+        if sha in seen:
+            results["evaluations"][sha] = seen[sha]
+        done = {(row["arm"], row["bits"], row["sparsity"], row["init"]) for row in rows}
+        rest = [r for r in before if (r["arm"], r["bits"], r["sparsity"], r["init"]) not in done]
+        results["networks"][name] = new | {"rows": rows + rest}
+        atomic_write(path, json.dumps(results, indent=1) + "\n")
+    results["networks"][name] = new
+    used = {row["sha256"] for one in results["networks"].values() for row in one["rows"]}
+    results["evaluations"] = {sha: one for sha, one in results["evaluations"].items() if sha in used}
+    atomic_write(path, json.dumps(results, indent=1) + "\n")
+
+
+def main(words: list[str]) -> int:
+    """The exit code."""
+    asked = argparse.ArgumentParser("python -m experiments.pretrained", description=(__doc__ or "").splitlines()[0])
+    asked.add_argument("networks", nargs="*", choices=[*NETWORKS, []], help="default: all")
+    asked.add_argument("--no-eval", action="store_true", help="bytes, and the report of what is there")
+    asked.add_argument("--report", action="store_true", help="only the report and the figures, from the results")
+    given = asked.parse_args(words)
+    root = where(None)
+    if root is None and not given.report:
+        print("DSD_DATA names no folder: it must have pretrained/ and imagenet/ (README, Data)", file=sys.stderr)
+        return 2
+    try:
+        for name in [] if given.report else given.networks or list(NETWORKS):
+            assert root is not None
+            measure(name, root, FOLDER, evaluates=not given.no_eval)
+    except (ValueError, OSError) as error:
+        print(error, file=sys.stderr)
+        return 2
+    pretrained_report.write(json.loads((FOLDER / "results.json").read_text()), FOLDER)
+    print(f"report: {FOLDER / 'report.md'}")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

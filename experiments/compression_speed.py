@@ -1,6 +1,6 @@
 """What compressing costs, on weights of AlexNet's and VGG-16's shapes: `python -m experiments.compression_speed [alexnet|vgg16|baseline ...]`.
 
-Shapes are torchvision's, densities and bits those of Deep Compression (ICLR 2016, Tables 4 and 5), positions independent,
+Shapes are torchvision's, densities and bits those of conf/experiment/dc_alexnet and dc_vgg16, positions independent,
 survivors Laplacian beyond the threshold that pruning would leave. Each network in a process of its own: seconds for the
 codebooks of all layers (k-means), for the archive and for reading it back, and the peak of memory over the dense weights.
 `baseline`: two layers end to end (shared, coded, decoded), with scikit-learn's KMeans and a Huffman coder in plain Python
@@ -31,18 +31,10 @@ from dsd.compression import compress, decompress
 from dsd.quantization import Codebook
 from dsd.results.provenance import hardware, versions
 from dsd.results.store import atomic_write
+from experiments.big_networks import layers as layers_of
 
 RESULT = Path(__file__).with_suffix(".json")
-ALEXNET = [
-    ((64, 3, 11, 11), 0.84, 8), ((192, 64, 5, 5), 0.38, 8), ((384, 192, 3, 3), 0.35, 8), ((256, 384, 3, 3), 0.37, 8),
-    ((256, 256, 3, 3), 0.37, 8), ((4096, 9216), 0.09, 5), ((4096, 4096), 0.09, 5), ((1000, 4096), 0.25, 5),
-]  # fmt: skip
-WIDTHS = (3, 64, 64, 128, 128, 256, 256, 256, 512, 512, 512, 512, 512, 512)
-VGG_KEPT = (0.58, 0.22, 0.34, 0.36, 0.53, 0.24, 0.42, 0.32, 0.27, 0.34, 0.35, 0.29, 0.36)
-VGG16 = [((WIDTHS[k + 1], WIDTHS[k], 3, 3), kept, 8) for k, kept in enumerate(VGG_KEPT)] + [
-    ((4096, 25088), 0.04, 5), ((4096, 4096), 0.04, 5), ((1000, 4096), 0.23, 5),
-]  # fmt: skip
-NETWORKS = {"alexnet": ALEXNET, "vgg16": VGG16}
+NETWORKS = ("alexnet", "vgg16")
 
 
 def drawn(shape: tuple[int, ...], kept: float, rng: np.random.Generator) -> Tensor:
@@ -60,7 +52,7 @@ def network(name: str, answer: Any) -> None:
     """Measure one network in this process and send the figures."""
     rng = np.random.default_rng(0)
     compress({"warm": drawn((100, 100), 0.1, rng)})  # compile once
-    layers = [(drawn(shape, kept, rng), bits) for shape, kept, bits in NETWORKS[name]]
+    layers = [(drawn(shape, kept, rng), bits) for shape, kept, bits in layers_of(name)]
     size = sum(4 * weight.numel() for weight, _ in layers)
     before = _peak()
     state: dict[str, Tensor] = {}
@@ -197,7 +189,7 @@ def apart(name: str) -> dict[str, Any]:
 
 def main(words: list[str]) -> None:
     found = json.loads(RESULT.read_text()) if RESULT.exists() else {}
-    for word in words or ["alexnet", "vgg16", "baseline"]:
+    for word in words or [*NETWORKS, "baseline"]:
         found[word] = baseline() if word == "baseline" else apart(word)
         print(word, json.dumps(found[word], indent=1))
     found["machine"] = hardware() | versions()

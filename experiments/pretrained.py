@@ -95,7 +95,7 @@ def measure(name: str, root: Path, folder: Path, *, evaluates: bool, most: int |
             said = ", ".join(str(part) for part in asdict(point).values() if part is not None)
             print(f"{name}, {said}: top-1 {seen[sha]['top1']:.2f} %, {size:,} bytes, {seen[sha]['seconds']:.0f} s", flush=True)  # fmt: skip
         if sha in seen:
-            results["evaluations"][sha] = seen[sha]
+            results["evaluations"][sha] = {key: value for key, value in seen[sha].items() if key != "seconds"}
         done = {(row["arm"], row["bits"], row["sparsity"], row["init"]) for row in rows}
         rest = [r for r in before if (r["arm"], r["bits"], r["sparsity"], r["init"]) not in done]
         results["networks"][name] = new | {"rows": rows + rest}
@@ -124,7 +124,8 @@ def main(words: list[str]) -> int:
     except (ValueError, OSError) as error:
         print(error, file=sys.stderr)
         return 2
-    pretrained_report.write(json.loads((FOLDER / "results.json").read_text()), FOLDER)
+    plan = {name: points(name) for name in NETWORKS}
+    pretrained_report.write(json.loads((FOLDER / "results.json").read_text()), plan, FOLDER)
     print(f"report: {FOLDER / 'report.md'}")
     return 0
 

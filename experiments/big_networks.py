@@ -106,7 +106,7 @@ def running(cfg: DictConfig, net: nn.Module, archive: Archive) -> dict[str, Any]
 
 def _ways(net: nn.Module) -> dict[str, int]:
     """How many layers are in each form."""
-    found = Counter(KINDS[type(m.matrix)] for m in net.modules() if isinstance(m, LinearOf | ConvolutionOf))  # type: ignore[index]
+    found = Counter(KINDS[type(m.matrix)] for m in net.modules() if isinstance(m, LinearOf | ConvolutionOf))
     return {"dense": len(convertible(net)), **found}
 
 

@@ -48,14 +48,15 @@ class Trained:
 
 def squeezenet() -> nn.Module:
     """torchvision's squeezenet1_0 with padding 1 in its last convolution, as in Caffe."""
-    net = squeezenet1_0()
+    net: Any = squeezenet1_0()
     net.classifier[1].padding = (1, 1)
-    return net
+    return net  # type: ignore[no-any-return]
 
 
 def efficientnet_lite0() -> nn.Module:
     """EfficientNet-Lite0 without weights."""
-    return needed("efficientnet_lite_pytorch", "captions").EfficientNet.from_name("efficientnet-lite0")  # type: ignore[no-any-return]
+    net: nn.Module = needed("efficientnet_lite_pytorch", "captions").EfficientNet.from_name("efficientnet-lite0")
+    return net
 
 
 def _efficientnet_lite0(root: Path) -> dict[str, Tensor]:
@@ -96,7 +97,7 @@ class Evaluation:
         initialise_(net, weights)
         net.eval().to(memory_format=torch.channels_last)  # twice as fast on a CPU
         with torch.inference_mode():
-            best = [net(self.network.prepare(batch)).topk(5).indices for batch in self.images.split(BATCH)]
+            best = [net(self.network.prepare(batch)).topk(5).indices for batch in torch.split(self.images, BATCH)]
         right = torch.cat(best) == self.labels[:, None]
         return {
             "top1": 100 * float(right[:, 0].double().mean()), "top5": 100 * float(right.any(1).double().mean()), "n": len(self.labels),

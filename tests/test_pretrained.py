@@ -85,14 +85,14 @@ def test_the_report_says_what_is_missing():
 def test_each_set_of_weights_is_evaluated_once(name, data_root, tmp_path, monkeypatch, capsys):
     monkeypatch.setattr(pretrained, "points", lambda name: [Point("as trained"), Point("pruned", sparsity=0.0)])
     monkeypatch.setattr(pretrained, "known", lambda path: json.loads(path.read_text())["evaluations"] if path.exists() else {})  # fmt: skip
-    measure(name, data_root, tmp_path, evaluates=True, most=20)
+    measure(name, data_root, tmp_path, evaluates=True, most=10)
     results = json.loads((tmp_path / "results.json").read_text())
     (sha,) = {row["sha256"] for row in results["networks"][name]["rows"]}
     assert sha == RESULTS["networks"][name]["rows"][0]["sha256"]
-    assert results["evaluations"][sha]["n"] == 20
+    assert results["evaluations"][sha]["n"] == 10
     assert results["evaluations"][sha]["top1"] >= UNCHANGED[name]
     monkeypatch.setattr(Evaluation, "__call__", lambda self, weights: pytest.fail("evaluated again"))
-    measure(name, data_root, tmp_path, evaluates=True, most=20)
+    measure(name, data_root, tmp_path, evaluates=True, most=10)
     assert json.loads((tmp_path / "results.json").read_text()) == results
 
 

@@ -1,4 +1,4 @@
-"""Big networks, whole pipeline: `python -m experiments.big_networks [NAME ...]`, about a minute a network on one core.
+"""Big networks, whole pipeline: `python -m experiments.big_networks [NAME ...]`.
 
 prune -> codebook -> archive -> runtime, with what a run has: the network, the two constraints and their densities and bits
 are those of conf/experiment/dc_NAME.yaml at profile=paper, the archive is written by run.py's own function, and `dsd.load`

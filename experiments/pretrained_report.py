@@ -29,7 +29,7 @@ FIGURE_8 = {  # Deep Compression, Fig. 8: AlexNet's top-1 in %, digitised +-0.1 
 NOTES = {
     "efficientnet_lite0": "Trained by its authors, not pruned; float32 in the package that ships it. Images: the inner 224 x 224 of the 227 x 227 at hand.",
     "squeezenet": "As the authors of Deep Compression published it: a third of its weights kept, at most 255 values a layer (more in "
-    "[its own report](../squeezenet/report.md)). So 8 bits change nothing, and sparsities below 0.67 little.",
+    "[its own report](../squeezenet/report.md)). So 8 bits change nothing; a layer that has a sparsity already loses nothing by it.",
 }
 MARKS = "os^Dv<>"
 ALPHA, CLOSE = 0.05, 1.0  # points of top-1 that "close" allows
@@ -58,15 +58,23 @@ def _key(row: Mapping[str, Any]) -> tuple[Any, ...]:
 def missing(name: str, results: Mapping[str, Any], plan: Plan) -> str:
     """Which points have not been evaluated, in one sentence; empty if none is."""
     there = {point for point, _, _ in found(name, results, plan)}
-    lacking: dict[str, list[str]] = {}
+    lacking: dict[str, list[Point]] = {}
     for point in plan[name]:
         if point not in there:
-            lacking.setdefault(curve(point), []).append(_what(point))
+            lacking.setdefault(curve(point), []).append(point)
     if not lacking:
         return ""
-    which = "; ".join(f"{name} ({', '.join(whats)})" if any(whats) else name for name, whats in lacking.items())
+    which = "; ".join(f"{line}{_some(points)}" for line, points in lacking.items())
     n = sum(map(len, lacking.values()))
     return f"**Not evaluated yet: {n} of {len(plan[name])} points**: {which}. `python -m experiments.pretrained {name}` goes on."
+
+
+def _some(points: Sequence[Point]) -> str:
+    sparsities = {f"{p.sparsity:g}": [str(q.bits) for q in points if q.sparsity == p.sparsity and q.bits] for p in points if p.sparsity is not None}  # fmt: skip
+    bits = [str(p.bits) for p in points if p.sparsity is None and p.bits]
+    parts = [f"{sparsity} at {', '.join(own)} bits" if own else sparsity for sparsity, own in sparsities.items()]
+    parts += [f"{', '.join(bits)} bits"] if bits else []
+    return f" ({', '.join(parts)})" if parts else ""
 
 
 def _what(point: Point) -> str:
@@ -169,7 +177,8 @@ def sizes(results: Mapping[str, Any], plan: Plan) -> Figure:
             axes.legend(fontsize=8)
         svg = to_svg(canvas)
     words = "; ".join(
-        f"{NETWORKS[name].title} {curve(point)} {_what(point)}: {seen['top1']:.1f} %, {row['bytes'] / 1e6:.2f} MB"
+        f"{NETWORKS[name].title} {curve(point)} {_what(point)}".strip()
+        + f": {seen['top1']:.1f} %, {row['bytes'] / 1e6:.2f} MB"
         for name in names
         for point, row, seen in found(name, results, plan)
         if point.bits in (None, 4)
@@ -222,7 +231,7 @@ def report(results: Mapping[str, Any], plan: Plan) -> str:
         "`python -m experiments.pretrained`. Every convolution and matrix is changed alike, the first and depthwise ones too, as `dsd compress` does it; "
         "biases and batch normalisation stay float32, and nothing is trained afterwards. k-means: a codebook of 2^bits values for the weights of each layer that are not 0, "
         "from linear, density or Forgy initial centroids (one draw). Uniform: 2^bits equal steps from the smallest weight to the largest (affine). "
-        "Pruned: the smallest weights of each layer, the same share in all. Bytes: the whole file. "
+        "Pruned: the smallest weights of each layer, so many of each that the share that is 0 is the same in all. Bytes: the whole file. "
         "The unchanged weights are in the same archive, bit for bit, so the ratio of the first row is what coding floats gives.", "",
     ]  # fmt: skip
     if any(found(name, results, plan) for name in plan):

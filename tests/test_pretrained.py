@@ -76,8 +76,8 @@ def test_the_report_says_what_is_missing():
     little = {**RESULTS, "evaluations": {sha: RESULTS["evaluations"][sha] for sha in shas}}
     text = pretrained_report.missing("efficientnet_lite0", little, PLAN)
     assert f"{len(PLAN['efficientnet_lite0']) - 1} of {len(PLAN['efficientnet_lite0'])} points" in text
-    assert "k-means, linear (8 bits, 7 bits" in text
-    assert "uniform (8 bits" in text
+    assert "k-means, linear (8, 7, 6, 5, 4, 3, 2 bits)" in text
+    assert "0.1 at 5, 6, 8 bits" in text
     assert "as trained" not in text
 
 

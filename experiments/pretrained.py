@@ -67,12 +67,26 @@ def points(name: str) -> list[Point]:
     ]
 
 
+def read(path: Path) -> dict[str, Any]:
+    """The results; empty ones if there are none."""
+    found: dict[str, Any] = json.loads(path.read_text()) if path.exists() else {"networks": {}, "evaluations": {}}
+    return found
+
+
 def known(path: Path) -> dict[str, Any]:
     """The evaluations that are there already, those of `experiments.squeezenet` among them."""
-    found: dict[str, Any] = {}
-    for file in (squeezenet.FOLDER / "results.json", path):
-        found |= json.loads(file.read_text())["evaluations"] if file.exists() else {}
-    return found
+    found: dict[str, Any] = json.loads((squeezenet.FOLDER / "results.json").read_text())["evaluations"]
+    return found | read(path)["evaluations"]
+
+
+def keep(path: Path, name: str, network: Mapping[str, Any], seen: Mapping[str, Any]) -> None:
+    """Write a network's rows and their evaluations; what another process found of another network stays."""
+    results = read(path)
+    networks = results["networks"] | {name: network}
+    used = {row["sha256"] for one in networks.values() for row in one["rows"]}
+    own = {sha: {key: v for key, v in one.items() if key != "seconds"} for sha, one in seen.items()}
+    evaluations = {sha: one for sha, one in (results["evaluations"] | own).items() if sha in used}
+    atomic_write(path, json.dumps({"networks": networks, "evaluations": evaluations}, indent=1) + "\n")
 
 
 def measure(name: str, root: Path, folder: Path, *, evaluates: bool, most: int | None = None) -> None:
@@ -80,30 +94,24 @@ def measure(name: str, root: Path, folder: Path, *, evaluates: bool, most: int |
     path, network = folder / "results.json", NETWORKS[name]
     weights = network.read(root)
     evaluate = Evaluation(root, network, most=most) if evaluates else None
-    results: dict[str, Any] = json.loads(path.read_text()) if path.exists() else {"networks": {}, "evaluations": {}}
-    seen, before = known(path), results["networks"].get(name, {}).get("rows", [])
-    sizes = {row["sha256"]: row["bytes"] for row in before}
+    before = {row["sha256"]: row for row in read(path)["networks"].get(name, {}).get("rows", [])}
+    seen, fp32 = known(path), 4 * sum(value.numel() for value in weights.values())
     rows: list[dict[str, Any]] = []
-    new = {"title": network.title, "fp32_bytes": 4 * sum(v.numel() for v in weights.values()), "rows": rows}
     for point in points(name):
         changed = point(weights)
         sha = digest(changed)
-        size = sizes[sha] if sha in sizes else len(compress(changed).data)
+        size = before[sha]["bytes"] if sha in before else len(compress(changed).data)
         rows.append(asdict(point) | {"sha256": sha, "bytes": size})
         if sha not in seen and evaluate is not None:
             seen[sha] = evaluate(changed)
             said = ", ".join(str(part) for part in asdict(point).values() if part is not None)
             print(f"{name}, {said}: top-1 {seen[sha]['top1']:.2f} %, {size:,} bytes, {seen[sha]['seconds']:.0f} s", flush=True)  # fmt: skip
-        if sha in seen:
-            results["evaluations"][sha] = {key: value for key, value in seen[sha].items() if key != "seconds"}
-        done = {(row["arm"], row["bits"], row["sparsity"], row["init"]) for row in rows}
-        rest = [r for r in before if (r["arm"], r["bits"], r["sparsity"], r["init"]) not in done]
-        results["networks"][name] = new | {"rows": rows + rest}
-        atomic_write(path, json.dumps(results, indent=1) + "\n")
-    results["networks"][name] = new
-    used = {row["sha256"] for one in results["networks"].values() for row in one["rows"]}
-    results["evaluations"] = {sha: one for sha, one in results["evaluations"].items() if sha in used}
-    atomic_write(path, json.dumps(results, indent=1) + "\n")
+        done = {row["sha256"] for row in rows}
+        rest = [
+            row for sha, row in before.items() if sha not in done
+        ]  # of an earlier command, until this one comes to them
+        keep(path, name, {"title": network.title, "fp32_bytes": fp32, "rows": rows + rest}, seen)
+    keep(path, name, {"title": network.title, "fp32_bytes": fp32, "rows": rows}, seen)
 
 
 def main(words: list[str]) -> int:

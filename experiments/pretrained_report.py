@@ -90,13 +90,13 @@ def table(heads: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
 
 def points_table(own: Sequence[Found], fp32: int) -> str:
     """All points of a network beside its unchanged weights."""
-    base = own[0][2]
-    changes = {str(number): Change.of(base, seen) for number, (_, _, seen) in enumerate(own) if number}
+    first, base = own[0][1]["sha256"], own[0][2]
+    changes = {row["sha256"]: Change.of(base, seen) for _, row, seen in own if row["sha256"] != first}
     adjusted = holm({key: change.p for key, change in changes.items()}) if changes else {}
     heads = ["weights", "sparsity", "bits", "file bytes", "ratio", "top-1 %", "top-5 %", "won, lost", "top-1 changed by", "p"]  # fmt: skip
     lines = []
-    for number, (point, row, seen) in enumerate(own):
-        change, p = changes.get(str(number)), adjusted.get(str(number))
+    for point, row, seen in own:
+        change, p = changes.get(row["sha256"]), adjusted.get(row["sha256"])
         lines.append([
             curve(point), "–" if point.sparsity is None else f"{point.sparsity:g}", str(point.bits or "–"), f"{row['bytes']:,}",
             f"{fp32 / row['bytes']:.1f}x", f"{seen['top1']:.2f}", f"{seen['top5']:.2f}",
@@ -246,8 +246,9 @@ def report(results: Mapping[str, Any], plan: Plan) -> str:
         lines += [
             points_table(own, results["networks"][name]["fp32_bytes"]), "",
             f"{n:,} validation images, an easy choice: only differences mean something. won, lost: images whose answer became right and wrong. "
-            "± is half of the 95 % interval of the paired difference, p McNemar's exact test adjusted by Holm over the rows of this table; **bold**: below "
-            f"{ALPHA:g}, so the difference is of the network and not of these images. Rows without it may still differ, by less than about their ±.", "",
+            "A row without them has the unchanged weights. "
+            "± is half of the 95 % interval of the paired difference, p McNemar's exact test adjusted by Holm over the different weights of this table; **bold**: below "
+            f"{ALPHA:g}, so the difference is of the network and not of these images. Other rows may still differ, by less than about their ±.", "",
         ]  # fmt: skip
         if own[1:]:
             lines += [smallest(own), ""]

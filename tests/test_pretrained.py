@@ -7,7 +7,7 @@ import torch
 from statsmodels.stats.contingency_tables import mcnemar
 
 from dsd.oneshot import pruned
-from experiments import pretrained, pretrained_report
+from experiments import pretrained, pretrained_report, squeezenet
 from experiments.evaluation import NETWORKS, Change, Evaluation
 from experiments.pretrained import FOLDER, Point, main, measure, points
 
@@ -79,6 +79,27 @@ def test_the_report_says_what_is_missing():
     assert "k-means, linear (8, 7, 6, 5, 4, 3, 2 bits)" in text
     assert "0.1 at 5, 6, 8 bits" in text
     assert "as trained" not in text
+
+
+def test_the_published_network_takes_as_many_bytes_as_in_its_own_report():
+    own = json.loads((squeezenet.FOLDER / "results.json").read_text())["rows"]
+    rows = {
+        (r["arm"], r["bits"]): r for r in RESULTS["networks"]["squeezenet"]["rows"] if r["init"] in (None, "linear")
+    }
+    assert rows["as trained", None]["bytes"] == own["as published"]["bytes"]["best"]
+    for bits in range(2, 9):
+        row = rows["k-means", bits]
+        assert (row["sha256"], row["bytes"]) == (own[f"{bits} bits"]["sha256"], own[f"{bits} bits"]["bytes"]["best"])
+
+
+def test_two_commands_keep_what_the_other_found(tmp_path):
+    path = tmp_path / "results.json"
+    for name, sha in (("squeezenet", "a"), ("efficientnet_lite0", "b"), ("squeezenet", "c")):
+        pretrained.keep(path, name, {"rows": [{"sha256": sha}]}, {sha: {"top1": 1.0, "seconds": 3}, "unused": {}})
+    assert {name: one["rows"][0]["sha256"] for name, one in pretrained.read(path)["networks"].items()} == {
+        "squeezenet": "c", "efficientnet_lite0": "b",
+    }  # fmt: skip
+    assert pretrained.read(path)["evaluations"] == {"b": {"top1": 1.0}, "c": {"top1": 1.0}}
 
 
 @pytest.mark.parametrize("name", NETWORKS)

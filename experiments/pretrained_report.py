@@ -31,7 +31,8 @@ NOTES = {
     "squeezenet": "As the authors of Deep Compression published it: a third of its weights kept, at most 255 values a layer (more in "
     "[its own report](../squeezenet/report.md)). So 8 bits change nothing; a layer that has a sparsity already loses nothing by it.",
 }
-MARKS = "os^Dv<>"
+ORDER = ("k-means, linear", "pruned", "uniform", "pruned, k-means", "k-means, density", "k-means, Forgy")
+MARKS = "ovs*D^"
 ALPHA, CLOSE = 0.05, 1.0  # points of top-1 that "close" allows
 
 
@@ -168,8 +169,9 @@ def sizes(results: Mapping[str, Any], plan: Plan) -> Figure:
                 lines.setdefault(curve(one[0]), []).append(one)
             axes.axhline(own[0][2]["top1"], color=FAINT, lw=1)
             axes.plot(own[0][1]["bytes"] / 1e6, own[0][2]["top1"], "*", color=COLOURS[4], ms=10, label="unchanged")
-            for line, colour, mark in zip(lines, _colours(lines), MARKS, strict=False):
-                ordered = sorted(lines[line], key=lambda one: int(one[1]["bytes"]))
+            for line, points in lines.items():
+                colour, mark = _look(line)
+                ordered = sorted(points, key=lambda one: int(one[1]["bytes"]))
                 style_ = mark if line == "pruned, k-means" else f"{mark}-"
                 axes.plot([o[1]["bytes"] / 1e6 for o in ordered], [o[2]["top1"] for o in ordered], style_, color=colour, ms=4, label=line)  # fmt: skip
             axes.set(xscale="log", xlabel="file, MB", ylabel="top-1, %", title=NETWORKS[name].title, ylim=(-2, own[0][2]["top1"] + 6))  # fmt: skip
@@ -186,10 +188,10 @@ def sizes(results: Mapping[str, Any], plan: Plan) -> Figure:
     return Figure("sizes", "Top-1 over size", svg, f"Top-1 over the size of the file, without retraining. {words}")
 
 
-def _colours(lines: Iterable[str]) -> list[str]:
-    """The same colour for a line in every panel."""
-    order = ["k-means, linear", "pruned", "uniform", "pruned, k-means", "k-means, density", "k-means, Forgy"]
-    return [[*COLOURS[:4], *COLOURS[5:]][order.index(line)] for line in lines]
+def _look(line: str) -> tuple[str, str]:
+    """The same colour and mark for a line in every panel."""
+    number = ORDER.index(line)
+    return [*COLOURS[:4], *COLOURS[5:]][number], MARKS[number]
 
 
 def _ticks(axes: Axes, megabytes: Sequence[float]) -> None:
@@ -207,8 +209,8 @@ def initial(results: Mapping[str, Any], plan: Plan) -> Figure:
         for axes, (title, curves) in zip(
             canvas.subplots(1, len(panels), squeeze=False)[0], panels.items(), strict=True
         ):
-            for (init, own), mark in zip(curves.items(), MARKS, strict=False):
-                colour = _colours([f"k-means, {init}"])[0]
+            for init, own in curves.items():
+                colour, mark = _look(f"k-means, {init}")
                 axes.plot(sorted(own), [own[bits] for bits in sorted(own)], f"{mark}-", color=colour, ms=4, label=init)
             top = max(value for own in curves.values() for value in own.values())
             axes.set(xlabel="bits", title=title, xticks=range(2, 9), xlim=(1.7, 8.3))

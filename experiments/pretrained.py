@@ -75,8 +75,8 @@ def read(path: Path) -> dict[str, Any]:
 
 def known(path: Path) -> dict[str, Any]:
     """The evaluations that are there already, those of `experiments.squeezenet` among them."""
-    found: dict[str, Any] = json.loads((squeezenet.FOLDER / "results.json").read_text())["evaluations"]
-    return found | read(path)["evaluations"]
+    found: dict[str, Any] = read(squeezenet.FOLDER / "results.json")["evaluations"] | read(path)["evaluations"]
+    return found
 
 
 def keep(path: Path, name: str, network: Mapping[str, Any], seen: Mapping[str, Any]) -> None:

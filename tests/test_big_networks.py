@@ -23,6 +23,12 @@ def test_the_report_comes_from_its_results(tmp_path):
 
 
 @pytest.mark.parametrize("name", TITLES)
+def test_the_readme_has_the_measured_ratio(name):
+    readme = (FOLDER.parents[1] / "README.md").read_text()
+    assert f"{TITLES[name]} {RESULTS[name]['fp32_bytes'] / RESULTS[name]['bytes']:.1f}x" in readme
+
+
+@pytest.mark.parametrize("name", TITLES)
 def test_every_committed_byte_is_in_one_line(name):
     network = RESULTS[name]
     assert spent(network["tensors"]) + sum(network["around"].values()) == network["bytes"]

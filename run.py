@@ -26,6 +26,7 @@ from rich import get_console
 from yaml import YAMLError
 
 from dsd.console import Refused, explained, hush, recorded, speak
+from dsd.heap import keep_freed
 from dsd.results.identity import run_id
 from dsd.results.provenance import git_state, hardware, versions
 from dsd.results.store import RunBusy, RunFolder, Store, atomic_write
@@ -170,6 +171,7 @@ def train(cfg: DictConfig, folder: RunFolder, weights: Any, logger: Any) -> dict
     from dsd.weights import initialise_, save_weights
 
     hush()
+    keep_freed()
     if cfg.threads:
         torch.set_num_threads(cfg.threads)
     if cfg.task.get("flush_denormal"):

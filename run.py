@@ -27,6 +27,7 @@ from yaml import YAMLError
 
 from dsd.console import Refused, explained, hush, recorded, speak
 from dsd.heap import keep_freed
+from dsd.processes import foremost, share, started_by
 from dsd.results.identity import run_id
 from dsd.results.provenance import git_state, hardware, versions
 from dsd.results.store import RunBusy, RunFolder, Store, atomic_write
@@ -43,6 +44,7 @@ for name, formula in {
     "plus": lambda *terms: sum(terms),
     "minus": lambda a, b: a - b,
     "times": lambda a, b: a * b,
+    "share": share,
 }.items():
     OmegaConf.register_new_resolver(name, formula, replace=True)
 
@@ -55,41 +57,58 @@ def job(cfg: DictConfig) -> None:
     """One job of a sweep or the only one; a failure is told and doesn't stop the others."""
     began, hydra_cfg = time.monotonic(), HydraConfig.get()
     sweep = Path(hydra_cfg.sweep.dir) if hydra_cfg.mode == RunMode.MULTIRUN else None
-    outcome = Outcome(hydra_cfg.job.num if sweep else 0, list(hydra_cfg.overrides.task))
+    outcome, first = Outcome(hydra_cfg.job.num if sweep else 0, list(hydra_cfg.overrides.task)), foremost()
     try:
-        if sweep:
+        if sweep and first:
             outcome.write(sweep)
         if cfg.scan and sweep:
             raise ValueError("scan=true is one command a network, not a job of a sweep: leave -m out")
         if cfg.scan:
             return scan(cfg)
-        for stage in stages(cfg):
-            if outcome.state == "missing":  # what starts from a missing run is missing too
-                rest = total_epochs(OmegaConf.to_container(stage, resolve=True))  # type: ignore[arg-type]
-                outcome = replace(outcome, run_id="", needs=outcome.run_id, needs_epochs=outcome.epochs, epochs=rest)
-                break
-            folder, weights, config = place(stage)
-            outcome = replace(
-                outcome, run_id=folder.run_id, log=str(folder.log), name=cfg.name, profile=cfg.profile, method=stage.method.name
-            )  # fmt: skip
-            if cfg.dry_run and (stage.force or not folder.finished):
-                outcome = replace(outcome, state="missing", epochs=total_epochs(config))
-                continue
-            last = stage.method.name == cfg.method.name
-            outcome = replace(outcome, state=run(stage, folder, weights, config, wait=not last))
+        with started_by(alone(hydra_cfg)):
+            for stage in stages(cfg):
+                if outcome.state == "missing":  # what starts from a missing run is missing too
+                    rest = total_epochs(OmegaConf.to_container(stage, resolve=True))  # type: ignore[arg-type]
+                    outcome = replace(
+                        outcome, run_id="", needs=outcome.run_id, needs_epochs=outcome.epochs, epochs=rest
+                    )
+                    break
+                folder, weights, config = place(stage)
+                outcome = replace(
+                    outcome, run_id=folder.run_id, log=str(folder.log), name=cfg.name, profile=cfg.profile, method=stage.method.name
+                )  # fmt: skip
+                if cfg.dry_run and (stage.force or not folder.finished):
+                    outcome = replace(outcome, state="missing", epochs=total_epochs(config))
+                    continue
+                last = stage.method.name == cfg.method.name
+                outcome = replace(outcome, state=run(stage, folder, weights, config, wait=not last))
     except RunBusy as error:
         outcome = replace(outcome, state="busy", reason=str(error))
     except (Refused, ValueError, OSError) as error:
         outcome = replace(outcome, state="failed", reason=str(error))
     if outcome.reason:
         log.error(outcome.reason)
-    if sweep:
+    if sweep and first:
         gc.collect()  # a sweep in one process: the last job's network goes before the next is made
         memory = psutil.Process().memory_info().rss / 2**20
         replace(outcome, seconds=time.monotonic() - began, memory=memory).write(sweep)
     elif outcome.state == "missing":
         log.info("run %s would be executed: %s", outcome.run_id, outcome.log)
     failed.extend([outcome.run_id] if outcome.state in INCOMPLETE else [])
+
+
+def alone(hydra_cfg: Any) -> list[str]:
+    """The command of this one job, whatever launched it."""
+    folders = [source.path for source in hydra_cfg.runtime.config_sources if source.provider == "command-line"]
+    where = [word for folder in folders for word in ("-cd", folder)]
+    return [
+        str(CONF.parent / "run.py"),
+        *where,
+        "-cn",
+        hydra_cfg.job.config_name,
+        *hydra_cfg.overrides.task,
+        "hydra.mode=RUN",
+    ]
 
 
 def stages(cfg: DictConfig) -> Iterator[DictConfig]:
@@ -132,7 +151,7 @@ def run(cfg: DictConfig, folder: RunFolder, weights: Any, config: dict[str, Any]
     if not cfg.force and folder.finished:
         return skip(folder, quiet=wait)
     choices = {group: name for group, name in HydraConfig.get().runtime.choices.items() if "hydra" not in group}
-    first = os.environ.get("LOCAL_RANK", "0") == "0" and os.environ.get("NODE_RANK", "0") == "0"
+    first = foremost()
     with recorded(folder, first=first, fresh=cfg.force, wait=wait):
         if first and not cfg.force and folder.finished:  # another process finished it a moment ago
             return skip(folder, quiet=wait)

@@ -12,6 +12,7 @@ from typing import Any
 
 from rich import get_console
 
+from dsd.processes import foremost
 from dsd.results.store import RunFolder
 
 log = logging.getLogger("dsd")
@@ -21,6 +22,8 @@ EXTRAS = {
     "submitit_local": "slurm",
     "ray": "ray",
     "ray_cluster": "ray",
+    "slurm_gpus": "slurm",
+    "ray_gpus": "ray",
 }  # launchers
 
 
@@ -36,8 +39,8 @@ class Bare(logging.Handler):
 
 
 def speak() -> None:
-    """Messages of `dsd` appear on the terminal, bare."""
-    log.setLevel(logging.INFO)
+    """Messages of `dsd` appear on the terminal, bare; of several processes of a run only the first one's, and errors."""
+    log.setLevel(logging.INFO if foremost() else logging.ERROR)
     log.propagate = False
     if not log.handlers:
         log.addHandler(Bare())

@@ -56,6 +56,7 @@ class History(Callback):
                 logger.log_metrics(self._now(trainer) | {"train/loss": float(loss)}, step=trainer.global_step)
         assert self.plan is not None
         if trainer.global_step in self.plan.ends:
+            self._check(trainer)
             self._end_phase(trainer)
 
     def on_validation_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:

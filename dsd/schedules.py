@@ -86,6 +86,10 @@ class MultiStep:
         return self.rate * self.factor ** sum(at.epoch >= epoch - 1e-9 for epoch in self.at)
 
 
+ROUNDED = 5e-9
+"""Parts of a phase are written to eight digits in the recipes, and 0.66666667 of 90 epochs is where epoch 60 begins."""
+
+
 @dataclass(frozen=True)
 class Drops:
     """`rate`, times `factor` after each of the `parts` of the phase: MultiStep that keeps its shape at any length.
@@ -102,7 +106,7 @@ class Drops:
         object.__setattr__(self, "parts", tuple(self.parts))
 
     def __call__(self, at: Moment) -> float:
-        return self.rate * self.factor ** sum(at.part >= part - 1e-9 for part in self.parts)
+        return self.rate * self.factor ** sum(at.part >= part - ROUNDED for part in self.parts)
 
 
 @dataclass(frozen=True)

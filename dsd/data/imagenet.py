@@ -82,7 +82,11 @@ class Loader(Ordered):
 
     def __iter__(self) -> Iterator[tuple[Tensor, Tensor]]:
         self.begin()  # this is a generator: workers start, and epoch and `first` are read, at the first batch
-        yield from self.loader
+        try:
+            yield from self.loader
+        except (ValueError, OSError) as error:  # a worker's comes as its traceback, whose last line is what we said
+            kind, _, said = str(error).strip().rpartition("\n")[2].partition(": ")
+            raise (type(error)(said) if kind == type(error).__name__ else error) from error
 
     def close(self) -> None:
         """The workers are gone. Left to the garbage collector, each group of them is waited for in vain for 5 s."""

@@ -57,8 +57,8 @@ class Order:
     Evaluation (`shuffle=False`): 0 .. n-1 in order, dealt out to the ranks in turn, each exactly once.
 
     The first iteration starts at batch `first`, later ones at 0; `len()` is always the full number of batches.
-    Raises ValueError for n, batch_size < 1, a rank outside 0 .. world-1, `first` outside 0 .. len, a negative seed, or
-    when `drop_last` would leave no batch.
+    Raises ValueError for n, batch_size < 1, a rank outside 0 .. world-1, `first` outside 0 .. len, a negative seed,
+    when `drop_last` would leave no batch, or evaluation a rank without a sample.
     """
 
     def __init__(
@@ -79,6 +79,10 @@ class Order:
             raise ValueError(f"rank must be in 0..{world - 1}, found {rank}")
         if seed < 0:
             raise ValueError(f"seed must be >= 0, found {seed}")
+        if not shuffle and n < world:
+            raise ValueError(
+                f"{world} processes can't evaluate {n} samples: one without any would wait for ever; take fewer"
+            )
         self.n, self.batch_size, self.seed = n, batch_size, seed
         self.rank, self.world = rank, world
         self.shuffle, self.drop_last = shuffle, drop_last

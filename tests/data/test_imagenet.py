@@ -150,10 +150,14 @@ def test_flat_validation_images_with_a_list(root):
         ("n01_0.JPEG", "line 7: expected 'name label'"),
         ("n01_0.JPEG 3", r"0\.\.2"),
         ("x.JPEG 0", "no .*x.JPEG"),
+        (lines[0], "n01_0.JPEG is listed more than once"),
     ):
         (root / "imagenet/val.txt").write_text("\n".join([*lines, bad]))
         with pytest.raises(ValueError, match=words):
             ready(root)
+    (root / "imagenet/val.txt").write_text("\n".join(lines[1:]))
+    with pytest.raises(ValueError, match=r"n01_0\.JPEG is not in .*val\.txt, 1 images in all"):
+        ready(root)
     (root / "imagenet/val.txt").write_text("")
     with pytest.raises(ValueError, match="is empty"):
         ready(root)
@@ -187,10 +191,10 @@ def test_partly_present_imagenet_says_which_part(root):
 
 
 def test_classes_that_do_not_fit_are_refused(root):
-    with pytest.raises(ValueError, match=r"3 class folders for data\.num_classes=1000"):
+    with pytest.raises(ValueError, match=r"3 class folders for data\.num_classes=1000; unpack the missing ones"):
         ready(root, num_classes=1000)
     (root / "imagenet/val/n01").rename(root / "imagenet/val/n99")
-    with pytest.raises(ValueError, match="n99 is not among the training classes"):
+    with pytest.raises(ValueError, match=r"n99 is not among the training classes, n01, n02, n03, .* move it away"):
         ready(root)
     (root / "imagenet/val/n99").rename(root / "imagenet/val/n01")
     (root / "imagenet/train/n00").mkdir()
@@ -198,11 +202,41 @@ def test_classes_that_do_not_fit_are_refused(root):
         ready(root, num_classes=4)
 
 
-def test_a_truncated_picture_is_named(root):
+def test_nothing_in_a_folder_is_passed_over(root):
+    train = root / "imagenet/train"
+    (train / ".cache").mkdir()
+    assert ready(root).train_size == 18
+    picture(train / "n01_8.JPEG")
+    with pytest.raises(ValueError, match=r"train/n01_8\.JPEG lies beside the class folders, 1 in all"):
+        ready(root)
+    (train / "n01_8.JPEG").unlink()
+    (train / "n03").rename(root / "n03")
+    (train / "n03").mkdir()
+    (root / "n03").rename(train / "n03/images")
+    with pytest.raises(ValueError, match=r"n03 has no image files .* but a folder images: images lie directly"):
+        ready(root)
+
+
+def test_archives_are_to_be_unpacked(root):
+    train = root / "imagenet/train"
+    for wnid in WNIDS:
+        (train / wnid).rename(root / wnid)
+        (train / f"{wnid}.tar").touch()
+    with pytest.raises(FileNotFoundError, match=r"n01\.tar is not unpacked, 3 archives in all.* tar xf"):
+        ready(root)
+
+
+@pytest.mark.parametrize("workers", [0, 1])
+def test_a_truncated_picture_is_named(root, workers):
     file = root / "imagenet/val/n02/n02_1.JPEG"
     file.write_bytes(file.read_bytes()[:300])
-    with pytest.raises(ValueError, match=r"n02_1\.JPEG is damaged"):
-        list(ready(root).test_dataloader())
+    module = ready(root, workers=workers)
+    with pytest.raises(ValueError, match=r"^\S*n02_1\.JPEG is damaged or no image .*: unpack or fetch it again$"):
+        list(module.test_dataloader())
+    file.unlink()
+    with pytest.raises(FileNotFoundError, match=r"No such file or directory: '\S*n02_1\.JPEG'$"):
+        list(module.test_dataloader())
+    module.teardown("test")
 
 
 @pytest.mark.parametrize(

@@ -3,10 +3,25 @@
 from __future__ import annotations
 
 import argparse
+import math
+import time
+from contextlib import AbstractContextManager, nullcontext
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
 PARTS = ("layers", "networks", "crossover")
+PATIENCE = 12.0  # seconds that a network at a batch may be expected to take, if it wasn't asked for by name
+
+
+def names(text: str) -> list[str]:
+    """The words between commas."""
+    return [word.strip() for word in text.split(",") if word.strip()]
+
+
+def numbers(text: str) -> list[int]:
+    """The whole numbers between commas; ValueError for others."""
+    return [int(word) for word in names(text)]
 
 
 def more_verbs(verbs: Any, kind: Any) -> None:
@@ -21,16 +36,23 @@ def more_verbs(verbs: Any, kind: Any) -> None:
     one.add_argument("--ones", choices=("kept", "pruned"), help="what 1 means in bare masks; never guessed")
     one.set_defaults(verb=do_import)
 
-    text = "time EIE's nine layers, whole networks, and density x batch, beside torch, torch.compile and SciPy"
+    text = (
+        "time EIE's nine layers, whole networks, and density x batch, beside torch, torch.compile, SciPy and GraphBLAS"
+    )
     one = verbs.add_parser("bench", help=text, description=text, formatter_class=kind)
     one.add_argument(
         "-o", dest="out", metavar="FILE.json", type=Path, help="keep it as JSON; parts not asked for stay in the file"
     )
     one.add_argument("--only", choices=PARTS, action="append", help="a part; may be repeated (default: all)")
-    one.add_argument("--layers", metavar="NAME", nargs="+", help="these layers only, such as 'AlexNet fc6'")
-    one.add_argument("--networks", metavar="NAME", nargs="+", help="these networks only, such as AlexNet")
     one.add_argument(
-        "--batch", type=int, nargs="+", default=[1, 8, 64], metavar="N", help="inputs at a time (default: 1 8 64)"
+        "--layers", type=names, metavar="NAME", nargs="+", default=[], help="these layers only, such as 'AlexNet fc6'"
+    )
+    one.add_argument(
+        "--networks", type=names, metavar="NAME", nargs="+", default=[],
+        help="these networks only, such as AlexNet,VGG-16, however long they take",
+    )  # fmt: skip
+    one.add_argument(
+        "--batch", type=numbers, nargs="+", default=[[1, 8, 64]], metavar="N", help="inputs at a time (default: 1,8,64)"
     )
     one.add_argument("--rounds", type=int, default=9, metavar="N", help="undisturbed turns of each arm (default: 9)")
     one.add_argument(
@@ -39,6 +61,12 @@ def more_verbs(verbs: Any, kind: Any) -> None:
         default=4,
         metavar="S",
         help="seconds for a network at a batch, two rounds at least (default: 4)",
+    )
+    one.add_argument(
+        "--track",
+        choices=("none", "wandb"),
+        default="none",
+        help="record it in Weights & Biases too: tables and numbers",
     )
     one.add_argument("--threads", type=int, metavar="N", help="of every arm (default: torch's)")
     one.add_argument(
@@ -76,23 +104,45 @@ def do_bench(asked: argparse.Namespace, console: Any) -> int:
     from dsd.inference.networks import NETWORKS
     from dsd.inference.published import LAYERS
     from dsd.inference.report import sentences, tables
-    from dsd.inference.session import measure, write_crossover
+    from dsd.inference.session import measure, scalars, write_crossover
 
-    named = [part for part, names in (("layers", asked.layers), ("networks", asked.networks)) if names]
+    layers, nets, batches = (list(chain(*found)) for found in (asked.layers, asked.networks, asked.batch))
+    named = [part for part, some in (("layers", layers), ("networks", nets)) if some]
     parts = asked.only or named or list(PARTS)
     if asked.write_crossover is not None and "crossover" not in parts:
         raise ValueError("--write-crossover needs the part crossover: leave --only out, or add --only crossover")
-    if min(asked.batch) < 1 or asked.rounds < 1:
+    if min(batches) < 1 or asked.rounds < 1:
         raise ValueError("batches and rounds are 1 or more")
-    result = measure(
-        parts, path=asked.out, threads=asked.threads, rounds=asked.rounds, batches=asked.batch, layers=asked.layers or list(LAYERS),
-        nets=asked.networks or list(NETWORKS), compiles=not asked.no_compile, budget=asked.budget,
-        say=lambda text: print(f"... {text}", flush=True),
-    )  # fmt: skip
-    if asked.write_crossover is not None:
-        write_crossover(result, asked.write_crossover)
+    with tracked(asked) as logger:
+        result = measure(
+            parts, path=asked.out, threads=asked.threads, rounds=asked.rounds, batches=batches, layers=layers or list(LAYERS),
+            nets=nets or list(NETWORKS), compiles=not asked.no_compile, budget=asked.budget, patience=math.inf if nets else PATIENCE,
+            say=lambda text: print(f"... {text}", flush=True),
+        )  # fmt: skip
+        if asked.write_crossover is not None:
+            write_crossover(result, asked.write_crossover)
+        if logger is not None:
+            logger.log_metrics(scalars(result))
+            for table in tables(result):
+                logger.log_table(
+                    table.title.partition(":")[0], columns=list(table.head), data=[list(row) for row in table.rows]
+                )
     console.width = max(console.width, 190)
     for table in tables(result):
         console.print(table.rich())
     print("\n".join(sentences(result)))
     return 0
+
+
+def tracked(asked: argparse.Namespace) -> AbstractContextManager[Any]:
+    """W&B's logger, offline without an account, in `wandb` beside the result (or in runs/); or None."""
+    if asked.track == "none":
+        return nullcontext()
+    from dsd.results.tracking import wandb
+
+    told = {key: str(value) for key, value in vars(asked).items() if key != "verb"}
+    folder = Path("runs") if asked.out is None else asked.out.parent
+    return wandb(
+        folder, f"bench-{time.strftime('%Y%m%d-%H%M%S')}", "bench", "bench", ["bench"], told, project="dsd", entity=None, mode="auto",
+        artifact=False, init_timeout=30, finish_timeout=600,
+    )  # fmt: skip

@@ -112,7 +112,7 @@ def test_many_gpus_share_the_published_batch(experiment):
 def call(*words: str) -> str:
     done = subprocess.run(
         [sys.executable, ROOT / "run.py", "profile=paper", "track=none", "progress=false", "threads=1", *words],
-        cwd=ROOT, capture_output=True, text=True, timeout=300, env=os.environ | {"OMP_NUM_THREADS": "1"},
+        cwd=ROOT, capture_output=True, text=True, timeout=900, env=os.environ | {"OMP_NUM_THREADS": "1"},
     )  # fmt: skip
     assert done.returncode == 0, done.stdout + done.stderr
     return done.stdout + done.stderr

@@ -23,7 +23,7 @@ PLAIN = ["trainer=gpus", "trainer.precision=32-true", "task.compile=false"]
 def call(*words: str, **env: str) -> str:
     done = subprocess.run(
         [sys.executable, ROOT / "run.py", *TWO, *words],
-        cwd=ROOT, capture_output=True, text=True, timeout=300, env=os.environ | env,
+        cwd=ROOT, capture_output=True, text=True, timeout=900, env=os.environ | env,
     )  # fmt: skip
     return done.stdout + done.stderr
 

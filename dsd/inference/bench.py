@@ -85,8 +85,8 @@ def layer(
             row[arm] = asdict(timing) | {"bytes": moved, "share": moved / timing.median / reads}
             if arm in cached[batch]:
                 row[arm]["of_rate"] = kept * batch / timing.median / cached[batch][arm]
-            if batch == 1 and (joules := per_call(partial(arms[arm], x))) is not None:
-                row[arm]["joules"] = joules
+            if batch == 1:
+                row[arm] |= per_call(partial(arms[arm], x))
         pick = "sparse" if faster("linear", "sparse", density=kept / weight.numel(), batch=batch) else "dense"
         found.append({"layer": name, "batch": batch, "kept": kept, "density": density, "pick": pick, "arms": row})
     return found

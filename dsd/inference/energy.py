@@ -53,21 +53,58 @@ def reading(root: Path = RAPL) -> dict[Path, int]:
     return {file: int(file.read_text()) for file in counters(root)}
 
 
-def per_call(run: Callable[[], object], *, seconds: float = 0.5, root: Path = RAPL) -> float | None:
-    """Joules of one call, by the counters over `seconds` of calls; None where nothing can be read."""
-    before = reading(root)
-    if not before:
-        return None
+def gpus() -> list[int]:
+    """Millijoules of each GPU whose counter NVML reads now; none without a GPU, its driver, or the package nvidia-ml-py."""
+    if importlib.util.find_spec("pynvml") is None:
+        return []
+    import pynvml
+
+    try:
+        pynvml.nvmlInit()
+    except pynvml.NVMLError:
+        return []
+    found = []
+    for number in range(pynvml.nvmlDeviceGetCount()):
+        try:
+            found.append(int(pynvml.nvmlDeviceGetTotalEnergyConsumption(pynvml.nvmlDeviceGetHandleByIndex(number))))
+        except pynvml.NVMLError:  # GPUs before Volta have no such counter
+            continue
+    return found
+
+
+def per_call(run: Callable[[], object], *, seconds: float = 0.5, root: Path = RAPL) -> dict[str, float]:
+    """Joules of one call, by the counters over `seconds` of calls: `joules` by RAPL, `gpu_joules` by NVML, what can be read."""
+    before, gpus_before = reading(root), gpus()
+    if not before and not gpus_before:
+        return {}
     calls, began = 0, time.perf_counter()
     while calls == 0 or time.perf_counter() - began < seconds:
         run()
         calls += 1
-    return measured(before, reading(root)) / calls
+    found = {"joules": measured(before, reading(root)) / calls} if before else {}
+    if gpus_before:
+        found["gpu_joules"] = 1e-3 * (sum(gpus()) - sum(gpus_before)) / calls
+    return found
 
 
 def sentence(root: Path = RAPL) -> str:
     """Which energy is measured here, in words."""
-    if found := counters(root):
-        return f"Energy is measured through RAPL, {len(found)} package{'s' * (len(found) > 1)}, everything on them included."
-    gpu = "" if importlib.util.find_spec("pynvml") is None else " NVML counts GPUs only, and nothing here runs on one."
-    return "This machine lets no energy be read (no RAPL counter): all joules are modelled, none measured." + gpu
+    packages, cards, said = len(counters(root)), len(gpus()), []
+    if packages:
+        said.append(f"Energy is measured through RAPL, {_several(packages, 'package')}, everything on them included.")
+    if cards:
+        said.append(
+            f"{_several(cards, 'GPU')} measured through NVML: what they take while these products run on the CPU, so their rest."
+        )
+    if said:
+        return " ".join(said)
+    nvml = (
+        "no package nvidia-ml-py (pip install 'dsd[nvml]')"
+        if importlib.util.find_spec("pynvml") is None
+        else "no GPU that NVML can ask"
+    )
+    return f"This machine lets no energy be read (no RAPL counter, {nvml}): all joules are modelled, none measured."
+
+
+def _several(count: int, what: str) -> str:
+    return f"{count} {what}{'s' * (count > 1)}"

@@ -7,6 +7,7 @@ Weights are drawn by the network's own initialisation, the smallest of each laye
 from __future__ import annotations
 
 import gc
+import time
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import asdict
 from functools import partial
@@ -27,6 +28,10 @@ from dsd.sparsity import keep_top
 FRAMES = 50  # of an utterance, half a second
 WORDS = 5  # of a sentence that is generated
 COMPILED = ("LeNet-300-100", "LeNet-5", "AlexNet", "NeuralTalk")
+LONG = (
+    0.5  # seconds of one call, beyond which the stored table chooses the ways of layers: the clock would take minutes
+)
+CALLS = 4  # of each arm, at least
 WHY_NOT = (
     "Networks without a compiled arm: torch.compile takes minutes for VGG-16 and ResNet-50 and unrolls Deep Speech's frames; "
     "others were measured with --no-compile."
@@ -103,16 +108,25 @@ def pruned_(net: nn.Module, densities: float | tuple[float, ...]) -> float:
 
 
 def network(
-    name: str, batches: Iterable[int], *, rounds: int, budget: float, compiles: bool
+    name: str, batches: Iterable[int], *, rounds: int, budget: float, compiles: bool, patience: float
 ) -> Iterator[dict[str, Any]]:
-    """A row for each batch: timings of the arms, bytes resident in each form, and what became of the layers."""
+    """A row for each batch: timings of the arms, bytes resident in each form, and what became of the layers.
+
+    A batch that is expected, from the one before, to take longer than `patience` seconds has only these in its row.
+    """
     torch.manual_seed(0)
     dense = NETWORKS[name][0]().eval()
     density = pruned_(dense, DENSITY[name])
     state = dense.state_dict()
+    pace = 0.0  # seconds an input in all arms
     for batch in batches:
+        if (expected := CALLS * pace * batch) > patience:
+            yield {"network": name, "batch": batch, "seconds": expected}
+            continue
         with torch.no_grad():
-            yield _row(name, batch, dense, density, state, rounds=rounds, budget=budget, compiles=compiles)
+            row = _row(name, batch, dense, density, state, rounds=rounds, budget=budget, compiles=compiles)
+        pace = sum(arm["median"] for arm in row["arms"].values()) / batch
+        yield row
         gc.collect()
 
 
@@ -129,11 +143,14 @@ def _row(
 ) -> dict[str, Any]:
     make, arguments = NETWORKS[name]
     example, forms, parts = arguments(batch), {"dense": dense}, {}
+    began = time.perf_counter()
+    dense(*example)
+    by_clock = time.perf_counter() - began <= LONG
     for form in ("sparse", "codebook"):
         with torch.device("meta"):
             other = make().eval()
         other.load_state_dict(state, assign=True)  # the same memory, until it is converted
-        parts[form] = convert_(other, form=form, example=example)
+        parts[form] = convert_(other, form=form, batch=batch, example=example if by_clock else None)
         forms[form] = other
     if compiles and name in COMPILED:
         forms["compiled"] = torch.compile(dense)  # type: ignore[assignment]
@@ -148,7 +165,7 @@ def _row(
         form: {way: sum(p.form == way for p in rows) for way in {p.form for p in rows}} for form, rows in parts.items()
     }
     return {
-        "network": name, "batch": batch, "density": density, "resident": size, "layers": ways,
+        "network": name, "batch": batch, "density": density, "resident": size, "layers": ways, "chosen": "clock" if by_clock else "table",
         "arms": {form: asdict(timing) for form, timing in took.items()},
     }  # fmt: skip
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import os
 import shutil
 import warnings
@@ -15,16 +16,40 @@ from torch import Tensor
 from dsd.inference.matrices import Coded, Rows
 
 Product = Callable[[Tensor], Tensor]
-ARMS = ("dense", "compiled", "sparse", "codebook", "CSR int64", "SciPy")
+ARMS = ("dense", "compiled", "sparse", "codebook", "CSR int64", "SciPy", "GraphBLAS")
 WORDS = {
     "dense": "torch's Linear", "compiled": "the same through torch.compile", "sparse": "ours: compressed rows, int32",
     "codebook": "ours: a byte and two for the column", "CSR int64": "torch's to_sparse_csr as it comes", "SciPy": "scipy.sparse.csr_array, one thread",
+    "GraphBLAS": "SuiteSparse's kernels, which share no code with MKL",
 }  # fmt: skip
+WITHOUT = "There is no arm GraphBLAS, a sparse runtime of its own: it was not installed (pip install 'dsd[bench]')."
 
 
 def has_compiler() -> bool:
     """Whether torch.compile can work on a CPU: it writes C++."""
     return any(shutil.which(name) for name in (os.environ.get("CXX", "g++"), "clang++", "g++"))
+
+
+def graphblas(entries: Any) -> tuple[Product, int] | None:
+    """The product of SciPy's compressed rows by SuiteSparse:GraphBLAS on torch's number of threads, and its bytes; None without it."""
+    if importlib.util.find_spec("graphblas") is None:
+        return None
+    import graphblas as gb
+
+    gb.ss.config["nthreads"] = torch.get_num_threads()
+    matrix, times = gb.Matrix.ss.import_csr(
+        nrows=entries.shape[0], ncols=entries.shape[1], indptr=entries.indptr.astype("u8"), values=entries.data,
+        col_indices=entries.indices.astype("u8"), sorted_cols=True,
+    ), gb.semiring.plus_times  # fmt: skip
+
+    def product(x: Tensor) -> Tensor:
+        if len(x) == 1:
+            y = matrix.mxv(gb.Vector.from_dense(x[0].numpy()), times).new().to_dense(0)[None]
+        else:
+            y = gb.Matrix.from_dense(x.numpy()).mxm(matrix.T, times).new().to_dense(0)
+        return torch.from_numpy(y)
+
+    return product, sum(part.nbytes for part in matrix.ss.export("csr").values() if hasattr(part, "nbytes"))
 
 
 def products(weight_MK: Tensor, compiled: Callable[..., Any] | None) -> tuple[dict[str, Product], dict[str, int]]:
@@ -51,4 +76,6 @@ def products(weight_MK: Tensor, compiled: Callable[..., Any] | None) -> tuple[di
         "dense": dense, "compiled": dense, "sparse": sum(b.nbytes for b in rows.buffers()),
         "codebook": sum(b.nbytes for b in coded.buffers()), "CSR int64": 12 * kept + 8 * size, "SciPy": 8 * kept + 4 * size,
     }  # fmt: skip
+    if other := graphblas(entries):
+        arms["GraphBLAS"], held["GraphBLAS"] = other
     return {name: arms[name] for name in ARMS if name in arms}, held

@@ -8,7 +8,7 @@ from typing import Any
 
 from dsd.inference.energy import modelled, sentence
 from dsd.inference.networks import WHY_NOT
-from dsd.inference.peers import ARMS, WORDS
+from dsd.inference.peers import ARMS, WITHOUT, WORDS
 from dsd.inference.published import LAYERS, MICROSECONDS, speedup
 
 ALLOWED = 0.7  # of what bytes at the measured bandwidth allow
@@ -66,8 +66,10 @@ def sentences(result: Mapping[str, Any]) -> list[str]:
     if "bandwidth" in result:
         lines += [
             f"Measured bandwidth: {result['bandwidth'] / 1e9:.1f} GB/s, read by all threads. A share above 100 % is a matrix in the cache.",
-            "Arms: " + "; ".join(f"{name}: {WORDS[name]}" for name in ARMS) + ".",
+            "Arms: " + "; ".join(f"{name}: {WORDS[name]}" for name in _arms(result)) + ".",
         ]
+    if result.get("layers") and "GraphBLAS" not in _arms(result):
+        lines.append(WITHOUT)
     timings = [t for row in (*result.get("layers", ()), *result.get("networks", ())) for t in row["arms"].values()]
     if unsure := sum(t["quiet"] < min(3, t["turns"]) for t in timings):
         lines.append(
@@ -76,7 +78,19 @@ def sentences(result: Mapping[str, Any]) -> list[str]:
         )
     if result.get("networks"):
         lines.append(WHY_NOT)
+    if by_table := [
+        f"{r['network']} at {r['batch']}" for r in result.get("networks", ()) if r.get("chosen") == "table"
+    ]:
+        lines.append(f"The stored table, not the clock, chose how layers multiply in: {', '.join(by_table)}.")
+    if left := result.get("left_out"):
+        what = "; ".join(f"{row['network']}, batch {row['batch']}, about {row['seconds']:.0f} s" for row in left)
+        lines.append(f"Left out since it takes long: {what}. `dsd bench --networks NAME --batch N` measures it.")
     return [*lines, sentence()]
+
+
+def _arms(result: Mapping[str, Any]) -> list[str]:
+    """The arms that any layer has."""
+    return [arm for arm in ARMS if any(arm in row["arms"] for row in result.get("layers", ()))]
 
 
 def _layers(result: Mapping[str, Any], batch: int) -> Table:
@@ -85,13 +99,13 @@ def _layers(result: Mapping[str, Any], batch: int) -> Table:
         arms = row["arms"]
         peer = min(arms[name]["median"] for name in ("dense", "compiled") if name in arms)
         runtime = arms[row["pick"]]["median"]
-        times = [_time(arms[name], per=batch) if name in arms else "-" for name in ARMS]
+        times = [_time(arms[name], per=batch) if name in arms else "-" for name in _arms(result)]
         papers = [f"{speedup(machine, batch, row['layer']):.2f}x" if (machine, batch) in MICROSECONDS else "-" for machine in
                   ("Core i7-5930K", "Titan X", "Tegra K1")]  # fmt: skip
         rows.append(
             [row["layer"], f"{100 * row['density']:.0f} %", *times, row["pick"], f"{peer / runtime:.2f}x", *papers]
         )
-    head = ["layer", "kept", *ARMS, "picked", "gain", "i7", "Titan X", "TK1"]
+    head = ["layer", "kept", *_arms(result), "picked", "gain", "i7", "Titan X", "TK1"]
     title = f"Batch {batch}: microseconds an input; gain of the runtime's pick over the faster dense one, and the papers' gains"
     return Table(title, head, rows)
 
@@ -124,7 +138,10 @@ def _reason(cell: Mapping[str, float], rate: float) -> str:
 
 
 def _energy(result: Mapping[str, Any]) -> Table:
-    rows = []
+    rows: list[list[str]] = []
+    ways = ("dense", "sparse", "codebook")
+    by_gpu = any("gpu_joules" in arm for row in result["layers"] for arm in row["arms"].values())
+    meters = {"joules": "measured"} | ({"gpu_joules": "GPU"} if by_gpu else {})
     for row in (row for row in result["layers"] if row["batch"] == 1):
         width, outputs, _ = LAYERS[row["layer"]]
         joules = [
@@ -133,15 +150,20 @@ def _energy(result: Mapping[str, Any]) -> Table:
                 (row["arms"]["dense"], width * outputs), (row["arms"]["sparse"], row["kept"]), (row["arms"]["codebook"], row["kept"]),
             )
         ]  # fmt: skip
-        read = [row["arms"][arm].get("joules") for arm in ("dense", "sparse", "codebook")]
+        read = [row["arms"][arm].get(meter) for meter in meters for arm in ways]
         cells = [f"{1e6 * j:.0f}" for j in joules] + [f"{joules[0] / j:.1f}x" for j in joules[1:]]
         rows.append([row["layer"], *cells, *("-" if j is None else f"{1e6 * j:.0f}" for j in read)])
     title = (
         "Energy, microjoules an input at batch 1: MODELLED by the 45 nm table (640 pJ for 4 bytes of DRAM); in the last columns, "
-        "where the machine lets it be read, measured through RAPL"
+        "where the machine lets it be read, measured through RAPL" + (" and, for the GPUs, NVML" if by_gpu else "")
     )
-    ways = ("dense", "sparse", "codebook")
-    head = ["layer", *ways, "sparse saves", "codebook saves", *(f"{way} measured" for way in ways)]
+    head = [
+        "layer",
+        *ways,
+        "sparse saves",
+        "codebook saves",
+        *(f"{way} {word}" for word in meters.values() for way in ways),
+    ]
     return Table(title, head, rows)
 
 

@@ -15,7 +15,11 @@ from dsd.inference.published import LAYERS
 from dsd.results.provenance import hardware, versions
 from dsd.results.store import atomic_write
 
-LISTS = {"layers": ("layer", "batch"), "networks": ("network", "batch")}  # parts that are lists, and what names a row
+LISTS = {  # parts that are lists, and what names a row
+    "layers": ("layer", "batch"),
+    "networks": ("network", "batch"),
+    "left_out": ("network", "batch"),
+}
 
 
 def measure(
@@ -29,10 +33,12 @@ def measure(
     nets: Sequence[str],
     compiles: bool,
     budget: float,
+    patience: float,
     say: Callable[[str], None],
 ) -> dict[str, Any]:
     """The parts, all with the same number of threads (default: torch's own), kept in `path` as soon as they are known.
 
+    A network at a batch that is expected to take longer than `patience` seconds is left out, and said to be.
     ValueError for an unknown layer or network, or a file of another machine.
     """
     for what, asked, known in (("layer", layers, LAYERS), ("network", nets, networks.NETWORKS)):
@@ -52,9 +58,11 @@ def measure(
             say("density x batch")
             whole = merged({"crossover": bench.crossover()} | about, path, whole)
         for name in nets if "networks" in parts else ():
-            for row in networks.network(name, batches, rounds=rounds, budget=budget, compiles=compiles):
-                whole = merged({"networks": [row]} | about, path, whole)
-                say(f"{name}, batch {row['batch']}")
+            how = {"rounds": rounds, "budget": budget, "compiles": compiles, "patience": patience}
+            for row in networks.network(name, batches, **how):  # type: ignore[arg-type]
+                done = "arms" in row
+                whole = merged({"networks" if done else "left_out": [row]} | about, path, whole)
+                say(f"{name}, batch {row['batch']}" + ("" if done else f": left out, about {row['seconds']:.0f} s"))
     return whole
 
 
@@ -72,11 +80,24 @@ def merged(found: dict[str, Any], path: Path | None, old: dict[str, Any] | None 
     for part, (name, batch) in LISTS.items():
         rows = {(row[name], row[batch]): row for row in [*old.get(part, ()), *found.get(part, ())]}
         order = list(LAYERS if part == "layers" else networks.NETWORKS)
-        if rows:
+        if part == "left_out":
+            there = {(row["network"], row["batch"]) for row in whole.get("networks", ())}
+            rows = {key: row for key, row in rows.items() if key not in there}
+        if rows or part in whole:
             whole[part] = [rows[key] for key in sorted(rows, key=lambda key: (order.index(key[0]), key[1]))]
     if path is not None:
         atomic_write(path, json.dumps(whole, indent=1) + "\n")
     return whole
+
+
+def scalars(result: dict[str, Any]) -> dict[str, float]:
+    """Every number of a result that a curve can be made of, by a name with slashes: microseconds an input, and the bandwidth."""
+    found = {"bandwidth": result["bandwidth"]} if "bandwidth" in result else {}
+    for part, name in (("layers", "layer"), ("networks", "network")):
+        for row in result.get(part, ()):
+            for arm, timing in row["arms"].items():
+                found[f"{row[name]}/batch {row['batch']}/{arm}"] = 1e6 * timing["median"] / row["batch"]
+    return found
 
 
 def write_crossover(result: dict[str, Any], path: Path) -> None:

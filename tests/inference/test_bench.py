@@ -1,17 +1,22 @@
 """The bench measures what it says, on small things here; its tables hold the published columns."""
 
 import json
+import math
+import sys
+from importlib.machinery import ModuleSpec
+from types import ModuleType
 
 import pytest
 import torch
 
+from dsd.command import main
 from dsd.inference import bench, networks
-from dsd.inference.energy import counters, measured, modelled, per_call, reading, sentence
+from dsd.inference.energy import counters, gpus, measured, modelled, per_call, reading, sentence
 from dsd.inference.networks import NETWORKS, pruned_
 from dsd.inference.peers import ARMS, products
 from dsd.inference.published import DENSITY, LAYERS, MICROSECONDS, speedup
 from dsd.inference.report import sentences, tables
-from dsd.inference.session import merged
+from dsd.inference.session import merged, scalars
 from dsd.models import DeepSpeech1
 
 
@@ -44,12 +49,72 @@ def test_counters_of_energy_wrap_around(tmp_path):
     before = reading(tmp_path)
     assert len(before) == 1
     calls = []
-    assert per_call(lambda: calls.append(1), seconds=0, root=tmp_path) == 0  # a counter that stands still
+    assert per_call(lambda: calls.append(1), seconds=0, root=tmp_path) == {"joules": 0}  # a counter that stands still
     assert calls == [1]
-    assert per_call(lambda: None, root=tmp_path / "none") is None
+    assert per_call(lambda: None, root=tmp_path / "none") == {}
     assert "measured through RAPL" in sentence(tmp_path)
     (tmp_path / "intel-rapl:0" / "energy_uj").write_text("400\n")
     assert measured(before, reading(tmp_path)) == pytest.approx(500e-6)
+
+
+class Nvml(ModuleType):
+    """Two GPUs, of which the second has no counter; each reading of the first finds it 5 mJ on."""
+
+    class NVMLError(Exception):
+        pass
+
+    def __init__(self, gpus):
+        super().__init__("pynvml")
+        self.__spec__, self.gpus, self.spent = ModuleSpec("pynvml", None), gpus, 0
+
+    def nvmlInit(self):
+        if not self.gpus:
+            raise self.NVMLError("Driver Not Loaded")
+
+    def nvmlDeviceGetCount(self):
+        return self.gpus
+
+    def nvmlDeviceGetHandleByIndex(self, number):
+        return number
+
+    def nvmlDeviceGetTotalEnergyConsumption(self, handle):
+        if handle:
+            raise self.NVMLError("Not Supported")
+        self.spent += 5
+        return self.spent
+
+
+@pytest.fixture
+def nvml(monkeypatch):
+    def install(gpus):
+        monkeypatch.setitem(sys.modules, "pynvml", Nvml(gpus))
+
+    return install
+
+
+def test_energy_of_gpus_is_read_where_there_is_one(tmp_path, nvml, result):
+    nvml(2)
+    assert gpus() == [5]
+    assert per_call(lambda: None, seconds=0, root=tmp_path) == {"gpu_joules": pytest.approx(5e-3)}
+    assert sentence(tmp_path).startswith("1 GPU measured through NVML")
+    measured = json.loads(json.dumps(result))
+    measured["layers"][0]["arms"]["sparse"]["gpu_joules"] = 7e-6
+    (energy,) = [table for table in tables(measured) if table.title.startswith("Energy")]
+    assert dict(zip(energy.head, energy.rows[0], strict=True))["sparse GPU"] == "7"
+    nvml(0)
+    assert gpus() == []
+    assert "no GPU that NVML can ask" in sentence(tmp_path)
+
+
+def test_a_runtime_that_is_not_installed_is_said_to_be_missing(monkeypatch, result):
+    assert not any("GraphBLAS, a sparse runtime" in line for line in sentences(result))
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
+    arms, held = products(bench.drawn(6, 8, 0.5), None)
+    assert "GraphBLAS" not in {*arms, *held}
+    row = result["layers"][0]
+    without = result | {"layers": [row | {"arms": {k: v for k, v in row["arms"].items() if k != "GraphBLAS"}}]}
+    assert any("was not installed (pip install 'dsd[bench]')" in line for line in sentences(without))
+    assert "GraphBLAS" not in tables(without)[0].head
 
 
 def test_arms_multiply_alike_and_hold_what_they_say():
@@ -62,7 +127,7 @@ def test_arms_multiply_alike_and_hold_what_they_say():
         for product in arms.values():
             torch.testing.assert_close(product(x), x @ weight.t(), atol=1e-5, rtol=1e-5)
     assert held["dense"] == 4 * 60 * 80
-    assert held["CSR int64"] == 12 * kept + 8 * 61
+    assert held["CSR int64"] == held["GraphBLAS"] == 12 * kept + 8 * 61
     assert held["sparse"] == held["SciPy"] == 8 * kept + 4 * 61
 
 
@@ -112,7 +177,7 @@ def result():
     torch.set_num_threads(1)
     reads, cached = 1e10, bench.rates([1])
     rows = bench.layer("NeuralTalk LSTM", [1], rounds=2, compiled=None, reads=reads, cached=cached)
-    nets = list(networks.network("LeNet-300-100", [2], rounds=2, budget=0.5, compiles=False))
+    nets = list(networks.network("LeNet-300-100", [2], rounds=2, budget=0.5, compiles=False, patience=math.inf))
     cells = [cell(d, b, d, d / 2, kind) for kind in ("linear", "convolution") for d in (0.1, 0.5) for b in (1, 8)]
     return {
         "bandwidth": reads, "rates": {"1": cached[1]}, "layers": rows, "networks": nets, "crossover": {"size": 9, "cells": cells},
@@ -150,6 +215,65 @@ def test_the_reader_is_told_of_a_machine_that_was_not_quiet(result):
     assert "was not quiet: 1 of" in " ".join(sentences(noisy))
     assert "~" in tables(noisy)[0].rows[0][2]
     assert "not quiet" not in " ".join(sentences(result))
+
+
+def test_a_network_that_takes_long_is_left_out_and_said_to_be(result, tmp_path):
+    how = {"rounds": 2, "budget": 0.1, "compiles": False, "patience": 1e-9}
+    done, left = networks.network("LeNet-300-100", [1, 4], **how)
+    assert set(left) == {"network", "batch", "seconds"}
+    assert left["seconds"] == pytest.approx(16 * sum(arm["median"] for arm in done["arms"].values()))
+    about = {key: result[key] for key in ("threads", "machine", "versions")}
+    whole = merged({"networks": [done], "left_out": [left], **about}, tmp_path / "bench.json")
+    assert any(line.startswith("Left out since it takes long: LeNet-300-100, batch 4") for line in sentences(whole))
+    whole = merged({"networks": [done | {"batch": 4}], **about}, tmp_path / "bench.json")
+    assert whole["left_out"] == []
+
+
+def test_large_calls_are_not_timed_in_every_way(monkeypatch):
+    monkeypatch.setattr(networks, "LONG", 0)
+    (row,) = networks.network("LeNet-300-100", [1], rounds=2, budget=0.1, compiles=False, patience=math.inf)
+    assert row["chosen"] == "table"
+    assert sum(row["layers"]["sparse"].values()) == 3
+
+
+@pytest.mark.parametrize(("mode", "recorded"), [("offline", 1), ("disabled", 0)])
+def test_the_command_takes_lists_and_records_in_wandb(mode, recorded, result, tmp_path, monkeypatch, capsys):
+    asked, logged = {}, {}
+
+    def measure(parts, **how):
+        asked.update(how, parts=parts)
+        return result
+
+    def log(logger, metrics, step=None):
+        logged.update(metrics)
+        logger.experiment.log(metrics)
+
+    monkeypatch.setattr("dsd.inference.session.measure", measure)
+    monkeypatch.setattr("dsd.results.tracking.UpdateLogger.log_metrics", log)
+    monkeypatch.setenv("WANDB_MODE", mode)
+    words = [
+        "--networks",
+        "LeNet-5, VGG-16",
+        "--batch",
+        "8,64",
+        "1",
+        "--track",
+        "wandb",
+        "-o",
+        str(tmp_path / "b.json"),
+    ]
+    assert main(["bench", *words]) == 0
+    assert (asked["parts"], asked["nets"], asked["batches"]) == (["networks"], ["LeNet-5", "VGG-16"], [8, 64, 1])
+    assert asked["patience"] == math.inf
+    assert len(list(tmp_path.glob("wandb/offline-run-*/*.wandb"))) == recorded
+    expected = 1e6 * result["layers"][0]["arms"]["sparse"]["median"]
+    assert logged == ({} if not recorded else scalars(result))
+    assert scalars(result)["NeuralTalk LSTM/batch 1/sparse"] == expected
+    if_tables = {
+        path.name.split("_")[0] for path in tmp_path.glob("wandb/offline-run-*/files/media/table/*.table.json")
+    }
+    assert ("Batch 1" in if_tables) == bool(recorded)
+    assert "NeuralTalk LSTM" in capsys.readouterr().out
 
 
 def test_parts_that_were_not_measured_stay_in_the_file(result, tmp_path):

@@ -9,7 +9,7 @@ import logging
 import os
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -40,12 +40,13 @@ if TYPE_CHECKING:
 os.environ.setdefault("HYDRA_FULL_ERROR", "1")  # errors reach main(), which puts them in words
 CONF = Path(__file__).parent / "conf"
 COUNTS = ("data", "model", "task", "optimizer", "method", "trainer", "seed", "init_from", "init_skip", "observe")
-for name, formula in {
+FORMULAS: dict[str, Callable[..., Any]] = {
     "plus": lambda *terms: sum(terms),
     "minus": lambda a, b: a - b,
     "times": lambda a, b: a * b,
     "share": share,
-}.items():
+}
+for name, formula in FORMULAS.items():
     OmegaConf.register_new_resolver(name, formula, replace=True)
 
 log = logging.getLogger("dsd")

@@ -96,7 +96,11 @@ def _said(error: BaseException) -> str:
     """The message; where a library only wraps an error of ours, ours."""
     while error.__cause__ is not None and "Error in call to target" in str(error):
         error = error.__cause__
-    return f"{error}" if isinstance(error, (ValueError, OSError, TypeError)) else f"{type(error).__name__}: {error}"
+    said = f"{error}" if isinstance(error, (ValueError, OSError, TypeError)) else f"{type(error).__name__}: {error}"
+    if "does not have a deterministic implementation" in said:  # CUDA's pooling of AlexNet and VGG-16, and its CTC
+        operation = said.partition(" does not")[0].rpartition(" ")[2]
+        return f"{operation} has no deterministic kernel on this device: trainer.deterministic=warn runs without (or trainer=gpus)"
+    return said
 
 
 def explained(error: Exception, names: Iterable[str], groups: Mapping[str, list[str]]) -> str:

@@ -28,12 +28,20 @@ def gains(result: Mapping[str, Any]) -> Figure:
         canvas = Canvas(figsize=(9.5, 3.2 * len(batches)), layout="constrained")
         for axes, batch in zip(canvas.subplots(len(batches), 1, squeeze=False)[:, 0], batches, strict=True):
             rows = {row["layer"]: row["arms"] for row in result["layers"] if row["batch"] == batch}
-            bars = {"sparse": COLOURS[0], "codebook": COLOURS[2], "CSR int64": COLOURS[4], "SciPy": COLOURS[3]}
+            bars = {
+                "sparse": COLOURS[0],
+                "codebook": COLOURS[2],
+                "CSR int64": COLOURS[4],
+                "SciPy": COLOURS[3],
+                "GraphBLAS": COLOURS[1],
+            }
+            bars = {arm: colour for arm, colour in bars.items() if all(arm in arms for arms in rows.values())}
+            width = 0.8 / len(bars)
             for number, (arm, colour) in enumerate(bars.items()):
                 peer = [min(a[d]["median"] for d in ("dense", "compiled") if d in a) for a in rows.values()]
                 height = [p / a[arm]["median"] for p, a in zip(peer, rows.values(), strict=True)]
-                place = [k + 0.2 * (number - 1.5) for k in range(len(rows))]
-                axes.bar(place, height, 0.19, color=colour, label=arm)
+                place = [k + width * (number - (len(bars) - 1) / 2) for k in range(len(rows))]
+                axes.bar(place, height, 0.95 * width, color=colour, label=arm)
             paper = [speedup("Core i7-5930K", batch, name) for name in rows]
             axes.plot(range(len(rows)), paper, "D", mfc="none", mec=INK, label="published, Core i7")
             axes.axhline(1, color=INK, lw=0.8)
@@ -41,7 +49,7 @@ def gains(result: Mapping[str, Any]) -> Figure:
             axes.set(yscale="log", ylabel="times faster than dense", title=f"batch {batch}")
             axes.set_yticks([0.25, 0.5, 1, 2, 5, 10, 20], ["¼", "½", "1", "2", "5", "10", "20"])
             axes.minorticks_off()
-            axes.legend(ncols=5, fontsize=8, loc="upper center", bbox_to_anchor=(0.5, -0.18))
+            axes.legend(ncols=len(bars) + 1, fontsize=8, loc="upper center", bbox_to_anchor=(0.5, -0.18))
         svg = to_svg(canvas)
     return Figure("gains", "Speed-up over dense", svg, "")
 

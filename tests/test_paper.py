@@ -98,6 +98,19 @@ def test_a_recipe_is_the_published_one(experiment, root):
         assert plan.rate(end - 1) <= plan.rate(first)
 
 
+def test_the_readme_says_what_a_recipe_costs():
+    lines = []
+    for experiment, (batch, updates, _, *phases) in RECIPES.items():
+        epochs = [length for length, _ in phases]
+        all_updates = math.floor(updates * sum(epochs) + 0.5)
+        images = sum(epochs) * (IMAGES - 50_000) / 1e6
+        lines.append(
+            f"| `{experiment}` | {batch} | {' + '.join(map(str, epochs))} | {all_updates:,} | {images:.0f} M |"
+        )
+    table = "\n".join(lines)
+    assert f"|---|---|---|---|---|\n{table}\n<!-- /recipes -->" in (ROOT / "README.md").read_text(), table
+
+
 @pytest.mark.parametrize("experiment", RECIPES)
 def test_many_gpus_share_the_published_batch(experiment):
     batch, *_ = RECIPES[experiment]

@@ -85,7 +85,7 @@ def sentences(result: Mapping[str, Any]) -> list[str]:
     if left := result.get("left_out"):
         what = "; ".join(f"{row['network']}, batch {row['batch']}, about {row['seconds']:.0f} s" for row in left)
         lines.append(f"Left out since it takes long: {what}. `dsd bench --networks NAME --batch N` measures it.")
-    return [*lines, sentence()]
+    return [*lines, result.get("energy") or sentence()]
 
 
 def _arms(result: Mapping[str, Any]) -> list[str]:

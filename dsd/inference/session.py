@@ -10,7 +10,7 @@ from typing import Any
 
 import torch
 
-from dsd.inference import bench, networks
+from dsd.inference import bench, energy, networks
 from dsd.inference.published import LAYERS
 from dsd.results.provenance import hardware, versions
 from dsd.results.store import atomic_write
@@ -46,7 +46,12 @@ def measure(
             raise ValueError(f"there is no {what} {unknown[0]!r} in the bench; it has {', '.join(known)}")
     if threads is not None:
         torch.set_num_threads(threads)
-    about = {"threads": torch.get_num_threads(), "machine": hardware(), "versions": versions()}
+    about = {
+        "threads": torch.get_num_threads(),
+        "machine": hardware(),
+        "versions": versions(),
+        "energy": energy.sentence(),
+    }
     whole = merged(about, path)
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", ".*CSR tensor support is in beta.*")

@@ -10,17 +10,16 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from hydra import compose, initialize_config_dir
 from hydra.utils import instantiate
 from omegaconf import OmegaConf
 from PIL import Image
 from safetensors.torch import load_file
 from torch.nn.functional import cross_entropy
 
-import run  # noqa: F401  (its resolvers)
 from dsd.data.order import Order
 from dsd.data.split import held_out
 from dsd.plan import Plan, flat
+from run import composed
 
 ROOT = Path(__file__).parents[1]
 IMAGES = 1_281_167  # of ILSVRC 2012's training set
@@ -42,18 +41,22 @@ RECIPES = {  # PROTOCOLS 1.2, 1.3 and 3: batch, updates an epoch, optimizer, and
     "dsd_alexnet": (256, 4810, CAFFE | {"weight_decay": 5e-4}, (90, TWENTY), (20, {0: 1e-3}), (20, {0: 1e-4})),
     "dsd_squeezenet": (512, 2405, CAFFE | {"weight_decay": 2e-4}, (68, LINEAR), (20, {0: 1e-3}), (20, {0: 1e-4})),
     "dc_alexnet": (256, 4810, CAFFE | {"weight_decay": 5e-4}, (90, TWENTY), (20, {0: 1e-3}), (20, {0: 1e-4})),
+    "dc_googlenet": (32, 38474, CAFFE | {"weight_decay": 2e-4}, (60, QUICK), (11, {0: 1e-3}), (22, {0: 1e-4})),
     "dc_vgg16": (32, 38474, CAFFE | {"weight_decay": 5e-4}, (74, THIRDS), (20, {0: 1e-4}), (18, {0: 1e-5})),
     "dc_inception_v3": (32, 38474, CAFFE | {"weight_decay": 2e-4}, (60, QUICK), (11, {0: 1e-3}), (22, {0: 1e-4})),
     "dc_resnet50": (256, 4810, RESNET, (90, STEPS), (45, {0: 0.01, 30: 0.001}), (45, {0: 0.001, 30: 0.0001})),
     "dc_squeezenet": (512, 2405, CAFFE | {"weight_decay": 2e-4}, (68, LINEAR), (20, {0: 1e-3}), (20, {0: 1e-4})),
 }  # fmt: skip
 
-BIASES = ("dsd_googlenet", "dsd_vgg16", "dsd_alexnet", "dc_alexnet", "dc_vgg16", "dc_inception_v3")  # at twice the rate
-
-
-def composed(*words: str):
-    with initialize_config_dir(str(ROOT / "conf"), version_base="1.3"):
-        return compose("config", list(words))
+BIASES = (
+    "dsd_googlenet",
+    "dsd_vgg16",
+    "dsd_alexnet",
+    "dc_alexnet",
+    "dc_googlenet",
+    "dc_vgg16",
+    "dc_inception_v3",
+)  # at twice the rate
 
 
 @pytest.fixture(scope="module")

@@ -58,6 +58,8 @@ BIASES = (
     "dc_inception_v3",
 )  # at twice the rate
 
+CROPS = {*BIASES, "dsd_squeezenet", "dc_squeezenet"} - {"dc_inception_v3"}  # 224 of 256 pixels, and mirrored
+
 
 @pytest.fixture(scope="module")
 def root(tmp_path_factory) -> Path:
@@ -88,6 +90,8 @@ def test_a_recipe_is_the_published_one(experiment, root):
     assert OmegaConf.to_container(cfg.optimizer) | solver == OmegaConf.to_container(cfg.optimizer)
     assert (cfg.task.bias_rate, cfg.task.bias_decay) == ((2, False) if experiment in BIASES else (1, True))
     assert (cfg.data.batch_size, cfg.data.validation, cfg.data.num_classes, cfg.data.size) == (batch, 50_000, 1000, 224)
+    view = instantiate(cfg.data)._random
+    assert (view.square, view.jitter, view.lighting) == ((256, 0, 0) if experiment in CROPS else (None, 0.4, 0.1))
     with pytest.raises(ValueError, match=r"3 class folders for data\.num_classes=1000"):
         instantiate(cfg.data).setup("fit")
     plan = Plan(flat(instantiate(cfg.method.phases, _convert_="all")), updates)
@@ -134,14 +138,14 @@ def call(*words: str) -> str:
     return done.stdout + done.stderr
 
 
-def small(root: Path, runs: Path, **more: object) -> list[str]:
+def small(root: Path, runs: Path, *, cropped: bool) -> list[str]:
     """Overrides for a short run on the tiny folder, read by worker processes."""
     change = {
-        "data.root": root, "data.num_classes": 3, "data.validation": 5, "data.size": 32, "data.resize": 36, "data.eval_batch_size": 2,
+        "data.root": root, "data.num_classes": 3, **({"data.augment.square": 36} if cropped else {}), "data.validation": 5, "data.size": 32, "data.resize": 36, "data.eval_batch_size": 2,
         "data.workers": 2, "profiles.paper.batch_size": 8, "profiles.paper.dense": 2, "profiles.paper.sparse": 1,
         "profiles.paper.redense": 1, "runs": runs,
     }  # fmt: skip
-    return [f"{key}={value}" for key, value in (change | more).items()]
+    return [f"{key}={value}" for key, value in change.items()]
 
 
 def only(runs: Path) -> tuple[Path, dict]:
@@ -173,7 +177,7 @@ def measured_again(folder: Path, result: dict, root: Path) -> dict[str, float]:
 def test_a_run_on_a_tiny_imagenet(devices, experiment, root, tmp_path):
     trainer = ["trainer=gpus", "trainer.precision=32-true", "task.compile=false"] if devices > 1 else []
     words = [f"experiment={experiment}", *trainer, f"trainer.devices={devices}", "trainer.accelerator=cpu"]
-    said = call(*words, *small(root, tmp_path))
+    said = call(*words, *small(root, tmp_path, cropped=experiment in CROPS))
     folder, result = only(tmp_path)
     assert said.count(f"run {folder.name}: ") == 1, "one process speaks"
     assert result["config"]["data"]["batch_size"] == 8 // devices

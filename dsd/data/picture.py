@@ -67,24 +67,35 @@ class Centre:
 class RandomView:
     """The training view. jitter: brightness, contrast and saturation are scaled by 1 +- jitter, in random order
     (fb.resnet.torch: 0.4). lighting: standard deviation of the PCA noise (0.1). 0 leaves either out.
+    square: the whole picture becomes so many pixels a side, whatever its shape, and what is cut out of it has `size`, as Caffe's
+    networks were trained; None: what is cut out has 8..100 % of the area.
 
-    ValueError for a jitter outside of 0..1 or a negative lighting.
+    ValueError for a jitter outside of 0..1, a negative lighting, or a square below `size`.
     """
 
     size: int
     jitter: float
     lighting: float
     seed: int
+    square: int | None = None
 
     def __post_init__(self) -> None:
         if not 0 <= self.jitter <= 1 or self.lighting < 0:
             raise ValueError(f"need 0 <= jitter <= 1 and lighting >= 0, found {self.jitter} and {self.lighting}")
+        if self.square is not None and self.square < self.size:
+            raise ValueError(f"square={self.square} must be at least size={self.size}: the crop has to fit")
 
     def __call__(self, image: Image.Image, epoch: int, index: int) -> Pixels:
         """uint8 (3, size, size) of picture number `index` in `epoch`."""
         random = generator(self.seed, SAMPLE, epoch, index)
-        crop = image.crop(random_box(*image.size, random))
-        pixels = bytes_CHW(crop.resize((self.size, self.size), Image.Resampling.BILINEAR))
+        if self.square is None:
+            crop = image.crop(random_box(*image.size, random))
+            crop = crop.resize((self.size, self.size), Image.Resampling.BILINEAR)
+        else:
+            left, top = (int(corner) for corner in random.integers(self.square - self.size + 1, size=2))
+            crop = image.resize((self.square, self.square), Image.Resampling.BILINEAR)
+            crop = crop.crop((left, top, left + self.size, top + self.size))
+        pixels = bytes_CHW(crop)
         if self.jitter or self.lighting:
             colours = lit(jittered(pixels.astype(np.float32), self.jitter, random), self.lighting, random)
             pixels = np.clip(np.rint(colours), 0, 255).astype(np.uint8)

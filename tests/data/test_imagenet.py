@@ -281,6 +281,19 @@ def test_random_views_depend_on_seed_epoch_and_number_only():
     assert RandomView(size=16, jitter=0.0, lighting=0.0, seed=0)(image, 1, 2).dtype == np.uint8
 
 
+def test_caffes_crops_are_cut_out_of_a_square():
+    image = Image.fromarray(np.tile(np.arange(60, dtype=np.uint8)[None, :, None], (20, 1, 3)))
+    view = RandomView(size=20, jitter=0.0, lighting=0.0, seed=0, square=60)
+    firsts = [view(image, 0, number)[0, 0] for number in range(1000)]
+    steps = [np.diff(row.astype(int)) for row in firsts]
+    assert {tuple(step.tolist()) for step in steps} == {(1,) * 19, (-1,) * 19}, (
+        "not rescaled across, and mirrored or not"
+    )
+    assert {int(row.min()) for row in firsts} == set(range(41))
+    with pytest.raises(ValueError, match="square=19 must be at least size=20"):
+        RandomView(size=20, jitter=0.0, lighting=0.0, seed=0, square=19)
+
+
 def test_lighting_is_one_colour_of_the_right_spread():
     shifts = [lit(np.zeros((3, 1, 1), np.float32), 0.1, random)[:, 0, 0] for _ in range(4000)]
     assert np.allclose(np.std(shifts, axis=0), 0.1 * 0.2175 * 255 * np.array([0.5675, 0.5808, 0.5836]), rtol=0.1)

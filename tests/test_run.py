@@ -10,6 +10,9 @@ from pathlib import Path
 import pytest
 import torch
 
+from dsd.console import Refused, recorded
+from dsd.results.store import RunFolder
+
 ROOT = Path(__file__).parents[1]
 QUICK = [
     "experiment=dsd_lenet300_mnist", "track=none", "threads=1", "profiles.quick.dense=1",
@@ -159,6 +162,16 @@ def test_a_full_disk_keeps_the_last_whole_checkpoint(tmp_path):
         LastCheckpoint(path, seconds=0).save(FullTrainer(), torch.tensor(1.0))
     assert [p.name for p in tmp_path.iterdir()] == ["last.ckpt"]
     assert path.read_bytes() == b"whole"
+
+
+def test_an_operation_without_a_deterministic_kernel_is_told_with_the_remedy(tmp_path):
+    """As torch words it for AlexNet's and VGG-16's pooling on CUDA."""
+    error = "adaptive_avg_pool2d_backward_cuda does not have a deterministic implementation, but you set 'torch.use..."
+    with (
+        pytest.raises(Refused, match=r"^adaptive_avg_pool2d_backward_cuda has no .* trainer\.deterministic=warn"),
+        recorded(RunFolder(tmp_path), first=True, fresh=False),
+    ):
+        raise RuntimeError(error)
 
 
 def test_help_is_a_page_to_act_on():

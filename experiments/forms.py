@@ -50,8 +50,11 @@ def measured(folder: RunFolder) -> dict[str, Any]:
 
 
 def same(row: Mapping[str, Any]) -> bool:
-    """True if all forms have every count-like metric (errors, WER, CER, BLEU) in common to the last digit."""
-    found = [{k: v for k, v in one["metrics"].items() if not k.endswith("loss")} for one in row["forms"].values()]
+    """True if all forms have every metric of decisions (errors, WER, CER, BLEU) in common to the last digit."""
+    found = [
+        {k: v for k, v in one["metrics"].items() if not k.endswith(("loss", "perplexity"))}
+        for one in row["forms"].values()
+    ]
     return all(one == found[0] for one in found)
 
 
@@ -80,7 +83,7 @@ def report(rows: list[dict[str, Any]]) -> str:
     """The table in Markdown and which archives are not the same in all forms."""
     unlike = [f"{row['name']} seed {row['seed']}" for row in rows if not same(row)]
     said = (
-        f"Of {len(rows)} archives, all have the same test metrics to the last digit in all three forms (the loss apart, which rounding moves)."
+        f"Of {len(rows)} archives, all have the same test metrics to the last digit in all three forms (loss and perplexity apart, which rounding moves)."
         if not unlike
         else f"Of {len(rows)} archives, {len(rows) - len(unlike)} have the same test metrics to the last digit in all three forms; "
         f"not the same, by rounding: {', '.join(unlike)} (results.json has every digit)."

@@ -106,12 +106,19 @@ def main(words: list[str]) -> int:
     rows: dict[str, Any] = {row["run"]: row for row in (json.loads(path.read_text()) if path.exists() else [])}
     for root in words:
         store = Store(Path(root))
-        for folder in [store.run(result["run_id"]) for result in store.results()]:
-            if (folder.path / "model.dsd").exists():
-                rows[folder.run_id] = row = measured(folder)
-                ends = {form: one["metrics"] for form, one in row["forms"].items()}
-                print(f"{row['name']} {row['method']} seed {row['seed']}: {'same' if same(row) else ends}", flush=True)
-                atomic_write(path, json.dumps(sorted(rows.values(), key=_order), indent=1) + "\n")
+        folders = [store.run(result["run_id"]) for result in store.results()]
+        archived = [folder for folder in folders if (folder.path / "model.dsd").exists()]
+        if not archived:
+            print(
+                f"no finished run with a model.dsd in {root}: give the folder that run.py wrote (runs=)",
+                file=sys.stderr,
+            )
+            return 2
+        for folder in archived:
+            rows[folder.run_id] = row = measured(folder)
+            ends = {form: one["metrics"] for form, one in row["forms"].items()}
+            print(f"{row['name']} {row['method']} seed {row['seed']}: {'same' if same(row) else ends}", flush=True)
+            atomic_write(path, json.dumps(sorted(rows.values(), key=_order), indent=1) + "\n")
     if not rows:
         print("no finished run with a model.dsd in these folders: give those that run.py wrote", file=sys.stderr)
         return 2

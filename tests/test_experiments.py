@@ -106,6 +106,7 @@ def test_the_three_forms_are_tested_from_a_run(tmp_path, monkeypatch):
     assert forms.same(row)
     assert row["forms"]["dense"]["metrics"]["test/error1"] == row["recorded"]["test/error1"]
     assert row["forms"]["codebook"]["resident"] < row["forms"]["dense"]["resident"] / 3
-    assert forms.main([str(tmp_path / "none")]) == 0  # writes the report again
-    (tmp_path / "report" / "results.json").unlink()
+    assert forms.main([]) == 0  # writes the report again
     assert forms.main([str(tmp_path / "none")]) == 2
+    (tmp_path / "report" / "results.json").unlink()
+    assert forms.main([]) == 2

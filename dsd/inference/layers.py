@@ -72,6 +72,7 @@ class ConvolutionOf(nn.Module):
             out = self._products(x_NCHW)
         return out[:, :, 0] if self.flat else out
 
+    @torch.compiler.disable
     def _products(self, x_NCHW: Tensor) -> Tensor:
         height, width = (
             (length + 2 * p - d * (k - 1) - 1) // s + 1

@@ -52,7 +52,8 @@ def load(
 
     Where two forms of a layer compete, the stored crossover table decides for `batch` inputs at a time; or, given an
     `example` (the network's arguments), each is timed on what reaches the layer. `net` is the network to fill if the archive
-    doesn't say which it is. Raises ValueError (ArchiveError if the file is damaged) that says what is wrong.
+    doesn't say which it is. `torch.compile` takes the network as it is, in any form: sparse products stay outside its graphs.
+    Raises ValueError (ArchiveError if the file is damaged) that says what is wrong.
     """
     if form not in FORMS:
         raise ValueError(f"form must be one of {', '.join(FORMS)}, found {form!r}")

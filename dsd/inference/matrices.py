@@ -88,6 +88,7 @@ class Rows(Matrix):
                     self._parts.append(torch.sparse_csr_tensor(start, column, value, size, check_invariants=False))
         return self._parts
 
+    @torch.compiler.disable
     @torch.no_grad()
     def columns(self, x_KN: Tensor) -> Tensor:
         if x_KN.shape[1] == 1:
@@ -136,6 +137,7 @@ class Coded(Matrix):
         made.register_buffer("book", book)
         return made
 
+    @torch.compiler.disable
     @torch.no_grad()
     def columns(self, x_KN: Tensor) -> Tensor:
         weight = (self.start.numpy(), self.column.numpy(), self.index.numpy(), self.book.numpy())

@@ -17,7 +17,7 @@ import torch
 from torch import Tensor, nn
 
 from dsd.inference.layers import convertible
-from dsd.inference.loading import convert_
+from dsd.inference.loading import convert_, fastest
 from dsd.inference.matrices import resident
 from dsd.inference.published import DENSITY
 from dsd.inference.timing import interleaved
@@ -110,7 +110,8 @@ def pruned_(net: nn.Module, densities: float | tuple[float, ...]) -> float:
 def network(
     name: str, batches: Iterable[int], *, rounds: int, budget: float, compiles: bool, patience: float
 ) -> Iterator[dict[str, Any]]:
-    """A row for each batch: timings of the arms, bytes resident in each form, and what became of the layers.
+    """A row for each batch: timings of the arms, bytes resident in each form, what became of the layers, and which forms are
+    faster when the `whole` network goes through torch.compile, and do.
 
     A batch that is expected, from the one before, to take longer than `patience` seconds has only these in its row.
     """
@@ -152,8 +153,11 @@ def _row(
         other.load_state_dict(state, assign=True)  # the same memory, until it is converted
         parts[form] = convert_(other, form=form, batch=batch, example=example if by_clock else None)
         forms[form] = other
+    whole: list[str] = []
     if compiles and name in COMPILED:
-        forms["compiled"] = torch.compile(dense)  # type: ignore[assignment]
+        compiled = {form: torch.compile(net) for form, net in forms.items()}
+        whole = [form for form in parts if _faster(compiled[form], forms[form], example)]
+        forms |= {form: compiled[form] for form in whole} | {"compiled": compiled["dense"]}
     outputs = {form: _scores(net(*example)) for form, net in forms.items()}
     for form, out in outputs.items():
         error = float((out - outputs["dense"]).abs().max() / outputs["dense"].abs().max())
@@ -165,9 +169,14 @@ def _row(
         form: {way: sum(p.form == way for p in rows) for way in {p.form for p in rows}} for form, rows in parts.items()
     }
     return {
-        "network": name, "batch": batch, "density": density, "resident": size, "layers": ways, "chosen": "clock" if by_clock else "table",
-        "arms": {form: asdict(timing) for form, timing in took.items()},
+        "network": name, "batch": batch, "density": density, "resident": size, "layers": ways, "whole": whole,
+        "chosen": "clock" if by_clock else "table", "arms": {form: asdict(timing) for form, timing in took.items()},
     }  # fmt: skip
+
+
+def _faster(net: Callable[..., object], other: Callable[..., object], example: tuple[Tensor, ...]) -> bool:
+    """Whether `net` is faster than `other` by the clock, by more than 5 %."""
+    return fastest({"other": partial(other, *example), "net": partial(net, *example)}) == "net"
 
 
 def _scores(out: Any) -> Tensor:

@@ -179,6 +179,7 @@ def _networks(result: Mapping[str, Any]) -> Table:
         gains = [f"{peer / arms[form]['median']:.2f}x" for form in ("sparse", "codebook")]
         memory = [f"{size[form] / 2**20:.1f}" for form in ("dense", "sparse", "codebook")]
         ways = "; ".join(f"{n} {way}" for way, n in sorted(row["layers"]["sparse"].items()))
+        ways += "; compiled" * ("sparse" in row.get("whole", ()))
         rows.append([row["network"], f"{100 * row['density']:.0f} %", str(row["batch"]), *times, *gains, *memory, ways])
     head = ["network", "kept", "batch", "dense", "compiled", "sparse", "codebook", "sparse gains", "codebook", "MB dense",
             "sparse", "codebook", "layers of sparse"]  # fmt: skip

@@ -8,6 +8,7 @@ from types import ModuleType
 
 import pytest
 import torch
+from torch import nn
 
 from dsd.command import main
 from dsd.inference import bench, networks
@@ -234,6 +235,25 @@ def test_large_calls_are_not_timed_in_every_way(monkeypatch):
     (row,) = networks.network("LeNet-300-100", [1], rounds=2, budget=0.1, compiles=False, patience=math.inf)
     assert row["chosen"] == "table"
     assert sum(row["layers"]["sparse"].values()) == 3
+
+
+@pytest.mark.parametrize("gains", [True, False])
+def test_a_whole_network_is_compiled_where_that_is_faster(gains, monkeypatch):
+    class Compiled(nn.Module):
+        def __init__(self, net):
+            super().__init__()
+            self.net = net
+
+        def forward(self, *x):
+            return self.net(*x)
+
+    monkeypatch.setattr(torch, "compile", Compiled)
+    monkeypatch.setattr(networks, "_faster", lambda net, other, example: gains and type(net) is Compiled)
+    (row,) = networks.network("LeNet-300-100", [1], rounds=2, budget=0.1, compiles=True, patience=math.inf)
+    assert row["whole"] == ["sparse", "codebook"] * gains
+    assert set(row["arms"]) == {"dense", "sparse", "codebook", "compiled"}
+    (table,) = tables({"networks": [row]})
+    assert table.rows[0][-1].endswith("; compiled") == gains
 
 
 @pytest.mark.parametrize(("mode", "recorded"), [("offline", 1), ("disabled", 0)])

@@ -10,6 +10,7 @@ from dsd.compression import compress
 from dsd.inference import convert_, resident
 from dsd.inference.crossover import faster, stored
 from dsd.inference.layers import LinearOf
+from dsd.inference.peers import has_compiler
 from tests.inference.networks import NETWORKS, example, packed, shared_
 
 FORMS = ["dense", "sparse", "codebook"]
@@ -32,6 +33,14 @@ def test_outputs_within_rounding(name, form, measured, tmp_path):
     expected, got = scores(net, name), scores(found, name)
     assert (expected.argmax(-1) == got.argmax(-1)).all()
     assert float((got - expected).abs().max()) <= 1e-5 * float(expected.abs().max())
+
+
+@pytest.mark.skipif(not has_compiler(), reason="torch.compile writes C++: install g++ or clang++")
+@pytest.mark.parametrize("form", FORMS)
+def test_a_compiled_network_gives_the_same(form):
+    net, data = packed("LeNet5")
+    found = torch.compile(dsd.load(data, form=form))
+    assert torch.allclose(scores(found, "LeNet5"), scores(net, "LeNet5"), atol=1e-5)
 
 
 def test_the_dense_form_is_the_network_bit_for_bit():

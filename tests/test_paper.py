@@ -89,7 +89,9 @@ def test_a_recipe_is_the_published_one(experiment, root):
     cfg = composed(f"experiment={experiment}", "profile=paper", f"data.root={root}")
     assert OmegaConf.to_container(cfg.optimizer) | solver == OmegaConf.to_container(cfg.optimizer)
     assert (cfg.task.bias_rate, cfg.task.bias_decay) == ((2, False) if experiment in BIASES else (1, True))
-    assert (cfg.data.batch_size, cfg.data.validation, cfg.data.num_classes, cfg.data.size) == (batch, 50_000, 1000, 224)
+    side, short = (299, 342) if experiment == "dc_inception_v3" else (224, 256)
+    assert (cfg.data.batch_size, cfg.data.validation, cfg.data.num_classes) == (batch, 50_000, 1000)
+    assert (cfg.data.size, cfg.data.resize) == (side, short)
     view = instantiate(cfg.data)._random
     assert (view.square, view.jitter, view.lighting) == ((256, 0, 0) if experiment in CROPS else (None, 0.4, 0.1))
     with pytest.raises(ValueError, match=r"3 class folders for data\.num_classes=1000"):

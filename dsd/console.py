@@ -100,6 +100,11 @@ def _said(error: BaseException) -> str:
     if "does not have a deterministic implementation" in said:  # CUDA's pooling of AlexNet and VGG-16, and its CTC
         operation = said.partition(" does not")[0].rpartition(" ")[2]
         return f"{operation} has no deterministic kernel on this device: trainer.deterministic=warn runs without (or trainer=gpus)"
+    if "more than 1 value per channel when training" in said:
+        return (
+            "BatchNorm cannot train on a single image, and a batch has no more for one process (the last one of an epoch?): "
+            "choose another data.batch_size or data.validation, so that more are left"
+        )
     return said
 
 

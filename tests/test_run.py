@@ -164,6 +164,14 @@ def test_a_full_disk_keeps_the_last_whole_checkpoint(tmp_path):
     assert path.read_bytes() == b"whole"
 
 
+def test_a_batch_of_one_image_is_told_with_the_remedy(tmp_path):
+    with (
+        pytest.raises(Refused, match=r"^BatchNorm cannot train on a single image, .* data\.batch_size"),
+        recorded(RunFolder(tmp_path), first=True, fresh=False),
+    ):
+        torch.nn.BatchNorm1d(2)(torch.zeros(1, 2))
+
+
 def test_an_operation_without_a_deterministic_kernel_is_told_with_the_remedy(tmp_path):
     """As torch words it for AlexNet's and VGG-16's pooling on CUDA."""
     error = "adaptive_avg_pool2d_backward_cuda does not have a deterministic implementation, but you set 'torch.use..."

@@ -13,6 +13,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from dsd.packing import memory
 from dsd.quantization.budget import choices, frontier
 from dsd.quantization.codebook import Codebook
 from dsd.quantization.kmeans import Initial, linear
@@ -31,7 +32,21 @@ def pruned(state: Mapping[str, Tensor], sparsity: float) -> dict[str, Tensor]:
     """The state with the fraction `sparsity` (0..1) of each weight set to 0, the smallest ones."""
     if not 0 <= sparsity <= 1:
         raise ValueError(f"sparsity is the removed fraction, 0 to 1, found {sparsity}")
-    return {**state, **{n: torch.where(keep_top(w.abs(), 1 - sparsity), w, 0) for n, w in weights(state).items()}}
+    return changed(state, weights(state), lambda name, w: torch.where(keep_top(w.abs(), 1 - sparsity), w, 0))
+
+
+def changed(
+    state: Mapping[str, Tensor], some: Mapping[str, Tensor], change: Callable[[str, Tensor], Tensor]
+) -> dict[str, Tensor]:
+    """The state with `change(name, weight)` in place of some weights; those that share memory still do."""
+    made: dict[tuple[Any, ...], Tensor] = {}
+    new = dict(state)
+    for name, weight in some.items():
+        key = memory(weight)
+        if key not in made:
+            made[key] = change(name, weight)
+        new[name] = made[key]
+    return new
 
 
 def shared(
@@ -47,12 +62,14 @@ def shared(
     With iterations=0 the values are the initial ones (dsd/quantization/kmeans.py): linear is affine uniform quantization.
     ValueError if there is no weight of a kind that has bits.
     """
-    chosen = {n: (w, conv_bits if w.ndim > 2 else fc_bits) for n, w in weights(state).items()}
-    asked = {n: (w, bits) for n, (w, bits) in chosen.items() if bits is not None}
-    if not asked:
+    bits = {n: b for n, w in weights(state).items() if (b := conv_bits if w.ndim > 2 else fc_bits) is not None}
+    if not bits:
         raise ValueError("there is no weight of the kind that bits were given for: give --bits instead")
-    books = {n: Codebook.of(w, bits, init=init, iterations=iterations) for n, (w, bits) in asked.items()}
-    return {**state, **{n: book.values().to(state[n].dtype) for n, book in books.items()}}
+
+    def share(name: str, weight: Tensor) -> Tensor:
+        return Codebook.of(weight, bits[name], init=init, iterations=iterations).values().to(weight.dtype)
+
+    return changed(state, {n: state[n] for n in bits}, share)
 
 
 def fitted(
@@ -64,14 +81,14 @@ def fitted(
     """
     if size(state) <= budget:
         return dict(state), {}
-    found = weights(state)
+    every = weights(state)
+    first = {memory(w): n for n, w in reversed(every.items())}  # tied weights have the same bits
+    found = {name: weight for name, weight in every.items() if first[memory(weight)] == name}
     steps = frontier({n: choices(w, init=linear, iterations=50, seed=0) for n, w in found.items()})
 
     def at(step: int) -> dict[str, Tensor]:
-        return {
-            **state,
-            **{n: Codebook.of(found[n], c.bits).values().to(found[n].dtype) for n, c in steps[step].items()},
-        }
+        bits = {n: c.bits for n, c in steps[step].items()}
+        return changed(state, every, lambda n, w: Codebook.of(w, bits[first[memory(w)]]).values().to(w.dtype))
 
     if (least := size(at(-1))) > budget:
         raise ValueError(

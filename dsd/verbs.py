@@ -111,8 +111,8 @@ def do_bench(asked: argparse.Namespace, console: Any) -> int:
     parts = asked.only or named or list(PARTS)
     if asked.write_crossover is not None and "crossover" not in parts:
         raise ValueError("--write-crossover needs the part crossover: leave --only out, or add --only crossover")
-    if min(batches) < 1 or asked.rounds < 1:
-        raise ValueError("batches and rounds are 1 or more")
+    if min(batches, default=0) < 1 or asked.rounds < 1 or (asked.threads is not None and asked.threads < 1):
+        raise ValueError("batches, rounds and threads are 1 or more")
     with tracked(asked) as logger:
         result = measure(
             parts, path=asked.out, threads=asked.threads, rounds=asked.rounds, batches=batches, layers=layers or list(LAYERS),

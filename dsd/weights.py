@@ -146,15 +146,16 @@ def read_safetensors(path: Path) -> dict[str, Tensor]:
 
 
 def read_torch(path: Path) -> Any:
-    """What torch.save put into `path`, tensors and plain containers only, or a ValueError that says what to do."""
+    """What torch.save put into `path`, tensors, plain containers and names of optimizers; else a ValueError with a remedy."""
     try:
-        return torch.load(path, map_location="cpu", weights_only=True)
+        with torch.serialization.safe_globals([k for k in vars(torch.optim).values() if isinstance(k, type)]):
+            return torch.load(path, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError as error:
-        if "Unsupported global" not in str(error) and "Unsupported class" not in str(error):
+        if not any(f"Unsupported {what}" in str(error) for what in ("global", "class")):
             raise damaged(path, error) from error
         raise ValueError(
-            f"{path} holds Python objects besides tensors, and reading those could run code. If you trust it, "
-            "write its state_dict to a file of its own: torch.save(torch.load(path, weights_only=False)[...], new)"
+            f"{path} holds Python objects besides tensors, and reading those could run code (or it is damaged, cut short within a name; "
+            "copy or download it again). If you trust it, save its state_dict: torch.save(torch.load(path, weights_only=False)[...], new)"
         ) from error
     except (OSError, MemoryError):
         raise  # they say themselves what is wrong

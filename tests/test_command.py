@@ -324,6 +324,16 @@ def test_the_module_is_the_command():
     assert (done.returncode, done.stdout.startswith("usage: dsd")) == (0, True)
 
 
+@pytest.mark.parametrize("words", [["--bits", "4"], ["--sparsity", "0.5"], ["--budget", "9000"]])
+def test_tied_weights_stay_one(words, tmp_path):
+    weight = torch.randn(200, 64)
+    torch.save({"embedding.weight": weight, "head.weight": weight}, tmp_path / "tied.pt")
+    assert main(["compress", str(tmp_path / "tied.pt"), "-o", str(tmp_path / "tied.dsd"), *words]) == 0
+    state = decompress(tmp_path / "tied.dsd")
+    assert state["embedding.weight"].data_ptr() == state["head.weight"].data_ptr()
+    assert not torch.equal(state["head.weight"], weight)
+
+
 def test_a_budget_is_kept_by_bits_chosen_for_each_weight(tmp_path, capsys):
     path, out = tmp_path / "net.pt", tmp_path / "net.dsd"
     torch.manual_seed(0)

@@ -74,6 +74,8 @@ def test_distiller(tmp_path, key):
         "arch": "small",
         "state_dict": state,
         "compression_sched": {key: masks},
+        "optimizer_state_dict": torch.optim.SGD([torch.zeros(1)], lr=0.1).state_dict(),
+        "optimizer_type": torch.optim.SGD,  # a class, not its name
         "extras": {"best_top1": 1.0},
     }
     torch.save(held, tmp_path / "d.pth.tar")

@@ -1,7 +1,7 @@
 """Below which density a sparse product is faster than the dense one, by kind of layer, form and batch: measured and stored.
 
-`dsd bench --crossover` measures it on this machine and writes crossover.json, which is read here; the table in the package
-says itself where it was made. Whoever needs certainty gives `dsd.load` an example, and every layer is timed instead.
+`dsd bench --only crossover --write-crossover FILE` measures it on this machine, for `dsd.load(crossover=FILE)`; the table in the
+package says itself where it was made. Whoever needs certainty gives `dsd.load` an example, and every layer is timed instead.
 """
 
 from __future__ import annotations
@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 from functools import cache
+from itertools import product
 from pathlib import Path
 from typing import Any
 
@@ -17,8 +18,18 @@ STORED = Path(__file__).with_name("crossover.json")
 
 @cache
 def stored(path: Path = STORED) -> dict[str, Any]:
-    """{"linear" | "convolution": {"sparse" | "coded": {batch: highest density}}, "machine": ..., "versions": ...}."""
-    found: dict[str, Any] = json.loads(path.read_text())
+    """{"linear" | "convolution": {"sparse" | "coded": {batch: highest density}}, "machine": ..., "versions": ...}.
+
+    ValueError for a file that is no such table.
+    """
+    try:
+        found: dict[str, Any] = json.loads(path.read_text())
+        for kind, form in product(("linear", "convolution"), ("sparse", "coded")):
+            faster(kind, form, density=0.5, batch=1, table=found)
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        raise ValueError(
+            f"{path} is no table of dsd bench --write-crossover ({type(error).__name__}: {error}); measure it again"
+        ) from error
     return found
 
 
@@ -29,7 +40,7 @@ def faster(kind: str, form: str, *, density: float, batch: int, table: Mapping[s
     """
     if batch < 1:
         raise ValueError(f"a batch is 1 or more, found {batch}")
-    row = {int(key): float(value) for key, value in (table or stored())[kind][form].items()}
+    row = {int(key): float(value) for key, value in (stored() if table is None else table)[kind][form].items()}
     below = [key for key in row if key <= batch] or [min(row)]
     above = [key for key in row if key >= batch] or [max(row)]
     return density <= min(row[max(below)], row[min(above)])

@@ -39,7 +39,7 @@ class LinearOf(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         if isinstance(self.matrix, Looked):
             return F.linear(x, self.matrix.dense(), self.bias)
-        out: Tensor = self.matrix(x.reshape(-1, self.in_features))
+        out: Tensor = self.matrix(x.reshape(-1, x.shape[-1]))
         out = out if self.bias is None else out + self.bias
         return out.reshape(*x.shape[:-1], self.out_features)
 
@@ -72,8 +72,10 @@ class ConvolutionOf(nn.Module):
             out = self._products(x_NCHW)
         return out[:, :, 0] if self.flat else out
 
-    @torch.compiler.disable
+    @torch.compiler.disable  # type: ignore[untyped-decorator]
     def _products(self, x_NCHW: Tensor) -> Tensor:
+        if x_NCHW.shape[1] != self.in_channels:
+            raise ValueError(f"a convolution over {self.in_channels} channels, found images of {tuple(x_NCHW.shape)}")
         height, width = (
             (length + 2 * p - d * (k - 1) - 1) // s + 1
             for length, k, s, p, d in zip(

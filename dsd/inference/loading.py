@@ -19,7 +19,7 @@ import torch
 from torch import Tensor, nn
 
 from dsd.compression import decompress, read_meta
-from dsd.inference.crossover import faster
+from dsd.inference.crossover import faster, stored
 from dsd.inference.layers import FORMS, ConvolutionOf, LinearOf, candidates, convertible, recurrent_, replace_
 from dsd.inference.timing import interleaved
 from dsd.weights import initialise_
@@ -47,10 +47,12 @@ def load(
     batch: int = 1,
     example: Sequence[Any] | None = None,
     net: nn.Module | None = None,
+    crossover: str | Path | None = None,
 ) -> nn.Module:
     """The network of an archive in evaluation mode, its weights in one of the forms; for inference only, on the CPU.
 
-    Where two forms of a layer compete, the stored crossover table decides for `batch` inputs at a time; or, given an
+    Where two forms of a layer compete, a table decides for `batch` inputs at a time (`crossover`: the file of
+    `dsd bench --only crossover --write-crossover FILE`; else one measured elsewhere, dsd/inference/crossover.json); or, given an
     `example` (the network's arguments), each is timed on what reaches the layer. `net` is the network to fill if the archive
     doesn't say which it is. `torch.compile` takes the network as it is, in any form: sparse products stay outside its graphs.
     Raises ValueError (ArchiveError if the file is damaged) that says what is wrong.
@@ -71,16 +73,24 @@ def load(
         initialise_(net, state)
         net.eval()
     del state
-    convert_(net, form=form, batch=batch, example=example)
+    convert_(net, form=form, batch=batch, example=example, crossover=crossover)
     return net
 
 
-def convert_(net: nn.Module, *, form: str, batch: int = 1, example: Sequence[Any] | None = None) -> list[Part]:
+def convert_(
+    net: nn.Module,
+    *,
+    form: str,
+    batch: int = 1,
+    example: Sequence[Any] | None = None,
+    crossover: str | Path | None = None,
+) -> list[Part]:
     """The layers of `net` are in this form; returns what became of each. As `load` for a network that is there already."""
     for parameter in net.parameters():
         parameter.requires_grad_(False)
     if form != "dense":
         recurrent_(net)
+    table = stored() if crossover is None else stored(Path(crossover))
     chosen: dict[str, nn.Module] = {}
     parts: list[Part] = []
     layers = convertible(net)
@@ -93,7 +103,10 @@ def convert_(net: nn.Module, *, form: str, batch: int = 1, example: Sequence[Any
         else:
             kind = "linear" if isinstance(layer, nn.Linear) else "convolution"
             sparse = [key for key in ways if key in ("sparse", "coded")]
-            way = next((key for key in sparse if faster(kind, key, density=density, batch=batch)), next(iter(ways)))
+            way = next(
+                (key for key in sparse if faster(kind, key, density=density, batch=batch, table=table)),
+                next(iter(ways)),
+            )
         chosen[name] = ways[way]()
         size = 4 * layer.weight.numel()
         parts.append(Part(name, way, size if way == "dense" else weight_bytes(chosen[name]), size, density))

@@ -36,7 +36,13 @@ class Matrix(nn.Module):
         return self.columns(x_BK.t()).t()
 
     def columns(self, x_KN: Tensor) -> Tensor:
-        """W @ x_KN, (rows, N)."""
+        """W @ x_KN, (rows, N). ValueError unless x_KN is float32 and has as many rows as W columns."""
+        if x_KN.shape[0] != self.width or x_KN.dtype != torch.float32:
+            found = f"{tuple(x_KN.shape)} {str(x_KN.dtype).removeprefix('torch.')}"
+            raise ValueError(f"a matrix of {self.rows} x {self.width} takes float32 ({self.width}, N), found {found}")
+        return self._product(x_KN)
+
+    def _product(self, x_KN: Tensor) -> Tensor:
         raise NotImplementedError
 
     def dense(self) -> Tensor:
@@ -88,9 +94,9 @@ class Rows(Matrix):
                     self._parts.append(torch.sparse_csr_tensor(start, column, value, size, check_invariants=False))
         return self._parts
 
-    @torch.compiler.disable
+    @torch.compiler.disable  # type: ignore[untyped-decorator]
     @torch.no_grad()
-    def columns(self, x_KN: Tensor) -> Tensor:
+    def _product(self, x_KN: Tensor) -> Tensor:
         if x_KN.shape[1] == 1:
             return self._vector(x_KN[:, 0])[:, None]
         out_MN = self.parts()[0] @ x_KN[: self.edges[0][1]]
@@ -137,9 +143,9 @@ class Coded(Matrix):
         made.register_buffer("book", book)
         return made
 
-    @torch.compiler.disable
+    @torch.compiler.disable  # type: ignore[untyped-decorator]
     @torch.no_grad()
-    def columns(self, x_KN: Tensor) -> Tensor:
+    def _product(self, x_KN: Tensor) -> Tensor:
         weight = (self.start.numpy(), self.column.numpy(), self.index.numpy(), self.book.numpy())
         if not len(weight[1]):
             return x_KN.new_zeros(self.rows, x_KN.shape[1])
@@ -179,7 +185,7 @@ class Looked(Matrix):
         return F.linear(x_BK, self.dense())
 
     @torch.no_grad()
-    def columns(self, x_KN: Tensor) -> Tensor:
+    def _product(self, x_KN: Tensor) -> Tensor:
         return self.dense() @ x_KN
 
     def dense(self) -> Tensor:

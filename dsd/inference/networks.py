@@ -157,7 +157,7 @@ def _row(
     if compiles and name in COMPILED:
         compiled = {form: torch.compile(net) for form, net in forms.items()}
         whole = [form for form in parts if _faster(compiled[form], forms[form], example)]
-        forms |= {form: compiled[form] for form in whole} | {"compiled": compiled["dense"]}
+        forms |= {form: compiled[form] for form in whole} | {"compiled": compiled["dense"]}  # type: ignore[arg-type]
     outputs = {form: _scores(net(*example)) for form, net in forms.items()}
     for form, out in outputs.items():
         error = float((out - outputs["dense"]).abs().max() / outputs["dense"].abs().max())

@@ -79,6 +79,8 @@ def merged(found: dict[str, Any], path: Path | None, old: dict[str, Any] | None 
     if old is None:
         old = json.loads(path.read_text()) if path is not None and path.exists() else {}
     for key in ("machine", "versions", "threads"):
+        if old and (not isinstance(old, dict) or key not in old):
+            raise ValueError(f"{path} is no result of dsd bench (it has no {key}); give another file")
         if old and old[key] != found[key]:
             raise ValueError(f"{path} was measured with another {key}: {old[key]}, now {found[key]}; give another file")
     whole = old | found

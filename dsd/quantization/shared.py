@@ -143,14 +143,13 @@ class Held:
         """Give each weight the gradient of its centroid; nothing to pruned ones."""
         self._pending = True
         for name, weight in self._weights.items():
-            if weight.grad is None:
-                continue
-            own = self._members(name, weight.grad)
             if self.latent:
                 weight.copy_(_scattered(weight, self._place[name], self.latent[name]))
-                given = own
-            else:
-                given = self._summed(name, own) if self.constraint.train else torch.zeros_like(own)
+            if weight.grad is None:
+                continue
+            given = self._members(name, weight.grad)
+            if not self.latent:
+                given = self._summed(name, given) if self.constraint.train else torch.zeros_like(given)
             weight.grad = _scattered(weight.grad, self._place[name], given)
 
     @torch.no_grad()

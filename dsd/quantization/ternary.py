@@ -96,14 +96,15 @@ class Held:
         self._pending = True
         sibling = self._optimizer_like(optimizer)
         for name, weight in self.weights.items():
-            if weight.grad is None:
+            weight.copy_(self.latent[name])
+            if weight.grad is None:  # it has no step, and its scales have none
+                self.scales[name].grad = None
                 continue
             up, down = self._sides[name]
             g, scale = weight.grad, self.scales[name]
             scale.grad = torch.stack([g[up].sum(), -g[down].sum()]).to(scale.dtype)
             factor = torch.ones_like(g).masked_fill_(up, float(scale[0])).masked_fill_(down, float(scale[1]))
             weight.grad = g * factor
-            weight.copy_(self.latent[name])
         sibling.param_groups[0]["lr"] = optimizer.param_groups[0]["lr"]
         sibling.step()
 

@@ -4,7 +4,8 @@ import pytest
 import torch
 from torch import nn
 
-from dsd.inference.layers import candidates, convertible, replace_
+from dsd.inference.layers import candidates, convertible, replace_, wrapped
+from dsd.inference.matrices import Coded, Looked, Rows
 from tests.inference.networks import shared_
 
 
@@ -38,6 +39,22 @@ def test_outputs_are_those_of_torch(layer, shape):
     for other in list(made.values())[1:]:
         torch.testing.assert_close(other(x), expected, atol=1e-5, rtol=1e-5)
         assert torch.equal(other.weight, layer.weight)
+
+
+@pytest.mark.parametrize("form", [Rows, Coded, Looked])
+def test_an_input_of_another_width_or_type_is_refused(form):
+    weight = (torch.rand(20, 27) < 0.3).float()
+    line, image = wrapped(nn.Linear(27, 20), form.of(weight)), wrapped(nn.Conv2d(3, 20, 3), form.of(weight))
+    for layer, x in (
+        (line, torch.rand(1, 28)),
+        (line, torch.rand(1, 26)),
+        (image, torch.rand(1, 4, 5, 5)),
+        (image, torch.rand(1, 1, 5, 5)),
+    ):
+        with pytest.raises((ValueError, RuntimeError), match=r"27|channels"):
+            layer(x)
+    with pytest.raises((ValueError, RuntimeError), match=r"float32|dtype"):
+        line(torch.rand(1, 27, dtype=torch.float64))
 
 
 def test_a_codebook_of_positions_needs_few_of_them():

@@ -1,5 +1,7 @@
 """A network from its archive gives the outputs of the network that was packed, in every form."""
 
+import json
+
 import pytest
 import torch
 from torch import nn
@@ -119,6 +121,19 @@ TABLE = {"linear": {"sparse": {"1": 0.4, "8": 0.2, "64": 0.3}}}
 def test_the_crossover_table_errs_on_the_dense_side(batch, highest):
     assert faster("linear", "sparse", density=highest, batch=batch, table=TABLE)
     assert not faster("linear", "sparse", density=highest + 0.01, batch=batch, table=TABLE)
+
+
+def test_a_table_of_ones_own_decides(tmp_path):
+    _, data = packed("LeNet300")
+    table = {kind: {form: {"1": 0.0} for form in ("sparse", "coded")} for kind in ("linear", "convolution")}
+    (tmp_path / "mine.json").write_text(json.dumps(table))
+    found = dsd.load(data, form="sparse", crossover=tmp_path / "mine.json")
+    assert all(type(layer) is nn.Linear for layer in (found.fc1, found.fc2, found.fc3))
+    assert isinstance(dsd.load(data, form="sparse").fc1, LinearOf)
+    (tmp_path / "mine.json").write_text("{}")
+    dsd.inference.crossover.stored.cache_clear()
+    with pytest.raises(ValueError, match=r"mine\.json is no table of dsd bench --write-crossover"):
+        dsd.load(data, form="sparse", crossover=tmp_path / "mine.json")
 
 
 def test_no_batch_is_an_error():

@@ -65,7 +65,7 @@ class Sparse:
 
     def alone(self, layer: str, value: float) -> Sparse:
         """The same for that layer alone, at that sparsity."""
-        return replace(self, sparsity=value, include=[layer], exclude=())
+        return replace(self, sparsity=value, include=[layer], exclude=(), allocation=uniform)
 
     def check(self, module: nn.Module) -> None:
         """Raises ValueError if no weight is selected, or pieces, sparsity and allocation don't fit these weights."""

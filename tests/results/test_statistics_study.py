@@ -30,6 +30,8 @@ from dsd.results.statistics import (
     welch,
     wilcoxon,
 )
+from dsd.results.statistics.equivalence import equivalence
+from dsd.results.statistics.words import p_value
 
 FINETUNE_HALF, FINETUNE = Summary(16, 8.16, 0.08), Summary(16, 7.97, 0.04)  # PROTOCOLS 1.4
 SPARSE_HALF, DSD = Summary(16, 8.12, 0.05), Summary(16, 7.89, 0.03)
@@ -179,7 +181,12 @@ def test_the_rule_case_by_case() -> None:
     assert "it is the reverse: gain -0.2" in sentence
     outcome, sentence = judge(-0.01, 0.1)
     assert outcome == "not supported"
-    assert "the arms are equivalent (margin 0.1" in sentence
+    least = equivalence(one_sample_t(Summary(16, -0.01, 0.1), 0.0, confidence=0.95).effect, margin=0.1, alpha=0.05)
+    assert least.p is not None
+    assert f"the arms are equivalent (margin 0.1, {p_value(least.p)}): " in sentence
+    outcome, sentence = judge(0.06, 0.1, corrected_p=0.3)
+    assert outcome == "not supported"
+    assert "a gain that large is excluded (margin 0.1" in sentence, "harm is a claim as well: its p is corrected"
     outcome, sentence = judge(0.06, 0.2)
     assert outcome == "not supported"
     assert "a gain that large is excluded (margin 0.1" in sentence

@@ -4,11 +4,11 @@ The claim: the treatment improves the metric. Its gain is the effect, turned so 
 smallest gain of interest (the published one, or what the study declares). In this order:
 
 1. supported: corrected p < alpha, and the interval of the gain lies above 0;
-2. not supported: the interval of the gain lies below 0 (the opposite holds), or the gain is shown to be smaller than
-   the margin (one-sided t at alpha; with the other side as well, TOST, the arms are equivalent);
+2. not supported: the interval of the gain lies below 0 and corrected p < alpha (the opposite holds), or the gain is shown to
+   be smaller than the margin (one-sided t at alpha, uncorrected; with the other side as well, TOST, the arms are equivalent);
 3. undecided: anything else, a test without a p included; with the seeds that would find the margin.
 
-Only 1 is a positive claim, so only its p is corrected for the other tests of the study. The interval must be at
+A gain and its opposite are both positive claims, whose p is corrected for the other tests of the study. The interval must be at
 1 - alpha; to judge by another than the t interval, `replace(comparison, effect=paired_bootstrap(...))`.
 """
 
@@ -71,12 +71,14 @@ def verdict(
     if p < alpha and low is not None and low > 0:
         small = f", though less than the {words.number(margin)} of interest" if gain < margin else ""
         return Verdict(claim, "supported", seen + small, effect.n, p)
-    if high is not None and high < 0:
+    if p < alpha and high is not None and high < 0:
         return Verdict(claim, "not supported", f"it is the reverse: {seen}", effect.n, p)
     p_small, p_loss = (tost.p_below, tost.p_above) if sign > 0 else (tost.p_above, tost.p_below)
     if p_small is not None and p_loss is not None and p_small < alpha:
-        how = "the arms are equivalent" if p_loss < alpha else "a gain that large is excluded"
-        reason = f"{how} (margin {words.number(margin)}, {words.p_value(p_small)}): {seen}"
+        how, by = ("a gain that large is excluded", p_small)
+        if p_loss < alpha:
+            how, by = "the arms are equivalent", max(p_small, p_loss)  # both one-sided tests must say so
+        reason = f"{how} (margin {words.number(margin)}, {words.p_value(by)}): {seen}"
         return Verdict(claim, "not supported", reason, effect.n, p)
     seeds = seeds_needed(
         difference=margin, sds=tuple(group.std or 0.0 for group in effect.groups), power=power, alpha=alpha

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from functools import cache
 from itertools import product
 from pathlib import Path
 from typing import Any
@@ -16,7 +15,6 @@ from typing import Any
 STORED = Path(__file__).with_name("crossover.json")
 
 
-@cache
 def stored(path: Path = STORED) -> dict[str, Any]:
     """{"linear" | "convolution": {"sparse" | "coded": {batch: highest density}}, "machine": ..., "versions": ...}.
 

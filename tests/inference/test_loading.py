@@ -131,7 +131,6 @@ def test_a_table_of_ones_own_decides(tmp_path):
     assert all(type(layer) is nn.Linear for layer in (found.fc1, found.fc2, found.fc3))
     assert isinstance(dsd.load(data, form="sparse").fc1, LinearOf)
     (tmp_path / "mine.json").write_text("{}")
-    dsd.inference.crossover.stored.cache_clear()
     with pytest.raises(ValueError, match=r"mine\.json is no table of dsd bench --write-crossover"):
         dsd.load(data, form="sparse", crossover=tmp_path / "mine.json")
 

@@ -141,6 +141,19 @@ def test_the_update_is_that_of_a_look_up_table(name):
         assert torch.allclose(model.get_parameter(n), c[index[n]], atol=2e-5)
 
 
+def test_a_layer_without_a_gradient_keeps_its_latent_weights():
+    model = net()
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.1, momentum=0.9)
+    at_work = Phases(model, optimizer, [Phase("s", 1, Constant(0.1), Shared(2, SELECT, relabel_every=2))], 20)
+    step(model, optimizer, at_work)
+    latent = at_work.held.latent["0.weight"].clone()
+    model[0].weight.requires_grad_(False)
+    step(model, optimizer, at_work)
+    assert model[0].weight.grad is None
+    assert torch.equal(at_work.held.latent["0.weight"], latent)
+    assert len(model[0].weight.unique()) <= 4
+
+
 def test_relabelling_moves_weights_between_clusters_and_says_how_many():
     model = net()
     optimizer = torch.optim.SGD(model.parameters(), lr=0.5, momentum=0.9)

@@ -96,6 +96,21 @@ def test_weights_are_ternary_after_every_update_and_learn():
     assert up != down
 
 
+def test_a_layer_without_a_gradient_keeps_its_latent_weights_and_scales():
+    model = net()
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.05, momentum=0.9)
+    at_work = Phases(model, optimizer, [Phase("t", 1, Constant(0.05), Ternary(SELECT, initial=0.5))], 20)
+    train(model, optimizer, at_work, 2)
+    held = at_work.held
+    latent, scales = held.latent["0.weight"].clone(), held.scales["0.weight"].detach().clone()
+    model[0].weight.requires_grad_(False)
+    train(model, optimizer, at_work, 1)
+    assert model[0].weight.grad is None
+    assert torch.equal(held.latent["0.weight"], latent)
+    assert torch.equal(held.scales["0.weight"], scales)
+    assert len(model[0].weight.unique()) <= 3
+
+
 def test_a_constant_sparsity_instead_of_the_threshold():
     model = net()
     held = Ternary(SELECT, sparsity=0.5).enter(model, evidence={}, seed=0)

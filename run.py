@@ -154,7 +154,7 @@ def run(cfg: DictConfig, folder: RunFolder, weights: Any, config: dict[str, Any]
     choices = {group: name for group, name in HydraConfig.get().runtime.choices.items() if "hydra" not in group}
     first = foremost()
     with recorded(folder, first=first, fresh=cfg.force, wait=wait):
-        if first and not cfg.force and folder.finished:  # another process finished it a moment ago
+        if not cfg.force and folder.finished:  # another process finished it a moment ago
             return skip(folder, quiet=wait)
         atomic_write(folder.config, OmegaConf.to_yaml(cfg, resolve=True))
         log.info("run %s: %s %s, seed %s, in %s", folder.run_id, cfg.name, cfg.method.name, cfg.seed, folder.path)

@@ -12,7 +12,7 @@ from typing import Any
 
 from rich import get_console
 
-from dsd.processes import foremost
+from dsd.processes import foremost, launch
 from dsd.results.store import RunFolder
 
 log = logging.getLogger("dsd")
@@ -56,13 +56,14 @@ def hush() -> None:
 def recorded(folder: RunFolder, *, first: bool, fresh: bool, wait: bool = False) -> Iterator[None]:
     """The run's folder is locked and its messages and errors go to `run.log`. Any error but RunBusy leaves as `Refused`.
 
-    `first`: this is rank 0; the others only run. `fresh`: what an earlier try left is removed.
+    `first`: this is rank 0; the others wait until it has the lock, or the run is finished, and only run. `fresh`: what an earlier try left is removed.
     `wait` for another process that executes the run; else RunBusy.
     """
     if not first:
+        folder.follow(launch(), fresh=fresh)
         yield
         return
-    with folder.lock(wait=wait):
+    with folder.lock(wait=wait, launch=launch()):
         if fresh:
             for path in (folder.result, folder.checkpoint):
                 path.unlink(missing_ok=True)

@@ -14,6 +14,7 @@ from contextlib import contextmanager
 from typing import Any
 
 RANKS = ("RANK", "LOCAL_RANK", "SLURM_PROCID")  # torchrun's, Lightning's, srun's: Lightning looks in this order too
+LAUNCH = ("SLURM_JOB_ID", "SLURM_STEP_ID", "SLURM_RESTART_COUNT", "TORCHELASTIC_RUN_ID", "TORCHELASTIC_RESTART_COUNT")
 SET = ("LOCAL_RANK", "NODE_RANK", "WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT")  # by Lightning, for those it starts
 GRACE = {"done": 60.0, "failed": 5.0}  # seconds that the others have to end by themselves
 
@@ -37,6 +38,11 @@ def foremost() -> bool:
     """Whether this process is the only one of its run, or the one of rank 0, which locks, speaks and records."""
     rank = next((os.environ[name] for name in RANKS if name in os.environ), "0")
     return rank == "0" and os.environ.get("NODE_RANK", "0") == "0"
+
+
+def launch() -> str:
+    """What the processes of one run have in common, and those of another try of it, or of another job, have not."""
+    return " ".join(f"{name}={os.environ[name]}" for name in LAUNCH if name in os.environ)
 
 
 @contextmanager

@@ -5,11 +5,15 @@ import os
 import re
 import subprocess
 import sys
+import threading
+import time
 from pathlib import Path
 
 import pytest
 
+from dsd.console import recorded
 from dsd.processes import foremost, share, started_by
+from dsd.results.store import RunFolder
 from tests import fake_slurm
 
 ROOT = Path(__file__).parents[1]
@@ -96,12 +100,43 @@ def test_two_tasks_of_slurm_are_one_run_that_goes_on_when_requeued(tmp_path):
     path = f"{commands}{os.pathsep}{os.environ['PATH']}"
     said = call(
         "hydra/launcher=slurm_gpus", *PLAIN, f"runs={tmp_path / 'runs'}", "checkpoint.seconds=0", "profiles.quick.dense=4",
-        PATH=path, FAKE_SLURM_END=str(tmp_path / "runs" / "*" / "checkpoints" / "last.ckpt"),
+        "baseline_seed=0", PATH=path, FAKE_SLURM_END=str(tmp_path / "runs" / "*" / "checkpoints" / "last.ckpt"),
     )  # fmt: skip
     asked = dict(re.findall(r"^#SBATCH --([\w-]+)=(.*)$", (commands / "asked").read_text(), re.MULTILINE))
     assert {asked[name] for name in ("ntasks-per-node", "gpus-per-node")} == {"2"}
     assert (asked["nodes"], asked["time"], asked["signal"]) == ("1", "1440", "USR2@120")
     assert "1 jobs: 1 done, 0 skipped, 0 failed" in said, said + (commands / "0-0.log").read_text()
     assert "Requeued job 4242" in (commands / "0-0.log").read_text()
-    (result,) = results(tmp_path / "runs")
-    assert (result["restarts"], result["images"], result["metrics"]["test"]["test/n"]) == (1, 1000 * 6, 1000)
+    found = {result["method"]: result for result in results(tmp_path / "runs")}
+    assert {name: (one["restarts"], one["images"]) for name, one in found.items()} == {
+        "baseline": (1, 4000),
+        "dsd": (0, 2000),
+    }
+    assert [one["metrics"]["test"]["test/n"] for one in found.values()] == [1000, 1000]
+
+
+@pytest.mark.parametrize("ends", ["finished", "left"])
+def test_the_others_of_a_run_wait_for_what_rank_0_decides_while_another_job_executes_it(ends, tmp_path, monkeypatch):
+    """A baseline that another job is training: skipped by all ranks once it is there, trained by all if that job dies."""
+    folder, did = RunFolder(tmp_path / "run"), []
+
+    def rank(number: int) -> None:
+        with recorded(folder, first=number == 0, fresh=False, wait=True):
+            did.append((number, "skips" if folder.finished else "trains"))
+            both.wait(60)  # training takes all ranks; nobody ends before the last one came
+
+    both = threading.Barrier(2)
+    monkeypatch.setattr(RunFolder, "finished", property(lambda self: self.result.exists()))
+    monkeypatch.setenv("SLURM_JOB_ID", "2")
+    ranks = [threading.Thread(target=rank, args=(number,), daemon=True) for number in (0, 1)]
+    with folder.lock(launch="SLURM_JOB_ID=1"):
+        for thread in ranks:
+            thread.start()
+        time.sleep(1.2)
+        assert did == []
+        if ends == "finished":
+            folder.result.touch()
+    for thread in ranks:
+        thread.join(60)
+    expected = {"finished": "skips", "left": "trains"}[ends]
+    assert sorted(did) == [(0, expected), (1, expected)]

@@ -16,6 +16,7 @@ import os
 import re
 import secrets
 import socket
+import time
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -106,11 +107,11 @@ class RunFolder:
         return cast(Result, result)
 
     @contextlib.contextmanager
-    def lock(self, *, wait: bool = False) -> Iterator[None]:
+    def lock(self, *, wait: bool = False, launch: str = "") -> Iterator[None]:
         """This process alone executes the run while the context is open. `wait` until another one has ended.
 
         The kernel releases the lock when the process dies, however it dies. In distributed training only rank 0 takes
-        it. On several machines the folder's file system must have flock (NFSv4 has). Raises RunBusy naming the other process.
+        it, and the other ranks of the same `launch` then `follow`. On several machines the folder's file system must have flock (NFSv4 has). Raises RunBusy naming the other process.
         """
         path = self.path / ".lock"
         self.path.mkdir(parents=True, exist_ok=True)
@@ -119,18 +120,31 @@ class RunFolder:
                 fcntl.flock(file, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
             except BlockingIOError:
                 file.seek(0)
-                owner = file.read().strip() or "another process"
+                owner = file.readline().strip() or "another process"
                 raise RunBusy(
                     f"run {self.run_id} is being executed by {owner} ({path}); wait for it, or stop it and try again"
                 ) from None
             try:
                 file.truncate(0)
-                file.write(f"process {os.getpid()} on {socket.gethostname()}")
+                file.write(f"process {os.getpid()} on {socket.gethostname()}\n{launch}")
                 file.flush()
                 yield
             finally:
                 # Explicitly, because forked data workers share the lock. The file stays: removing it would be a race.
                 fcntl.flock(file, fcntl.LOCK_UN)
+
+    def follow(self, launch: str, *, fresh: bool = False, seconds: float = 0.5) -> None:
+        """Returns once rank 0 of this `launch` executes the run, or, unless it is done `fresh`, the run is finished.
+
+        Looks every `seconds`. Rank 0 may wait long, for another job that executes the run; when it gives up, the launcher ends the rest.
+        """
+        while True:
+            with contextlib.suppress(FileNotFoundError):
+                if (self.path / ".lock").read_text(encoding="utf-8").partition("\n")[1:] == ("\n", launch):
+                    return
+            if not fresh and self.finished:
+                return
+            time.sleep(seconds)
 
 
 @dataclass(frozen=True)

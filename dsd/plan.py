@@ -133,23 +133,29 @@ class Plan:
         return self.phases[index].rate(Moment(min(update, end - 1) - first, end - first, self.updates_per_epoch))
 
 
-def repeated(phases: Sequence[Phase], times: int, *, decay: float = 1.0, thin: float = 1.0) -> tuple[Phase, ...]:
+def repeated(
+    phases: Sequence[Phase], times: int, *, decay: float | Sequence[float] = 1.0, thin: float = 1.0, whole: bool = False
+) -> tuple[Phase, ...]:
     """The phases `times` times over in the length of one round; DSDSD is dense + repeated([sparse, redense], 2).
 
-    In round k = 0, 1, ... rates are multiplied by `decay` ** k and the constraint's sparsity by `thin` ** k.
+    In round k = 0, 1, ... rates are multiplied by `decay` ** k (one number, or one of each phase) and the sparsity of
+    every layer by `thin` ** k. `whole`: each round has the full length, as published (Han et al., ICLR 2017, Tables 7, 9).
     """
     if times < 1:
         raise ValueError(f"times must be at least 1, found {times}")
+    decays = [decay] * len(phases) if isinstance(decay, (int, float)) else list(decay)
+    if len(decays) != len(phases):
+        raise ValueError(f"decay must be one number, or one of each of the {len(phases)} phases; found {decays}")
     return tuple(
         replace(
             phase,
             name=f"{phase.name}{k + 1}",
-            epochs=phase.epochs / times,
-            rate=Scaled(phase.rate, decay**k),
-            constraint=phase.constraint and replace(phase.constraint, sparsity=phase.constraint.sparsity * thin**k),
+            epochs=phase.epochs if whole else phase.epochs / times,
+            rate=Scaled(phase.rate, factor**k),
+            constraint=phase.constraint and replace(phase.constraint, share=phase.constraint.share * thin**k),
         )
         for k in range(times)
-        for phase in phases
+        for phase, factor in zip(phases, decays, strict=True)
     )
 
 

@@ -88,11 +88,14 @@ def sweep_table(found: list[Outcome]) -> Table:
 
 
 def total_epochs(config: Mapping[str, Any]) -> float:
-    """Epochs of the plan in a resolved config; a repeated group of phases counts as often as it is repeated."""
+    """Epochs of the plan in a resolved config; a group of phases counts once, or with `whole` as often as it is repeated."""
 
     def length(phases: Iterable[Mapping[str, Any]]) -> float:
         return sum(
-            float(phase["epochs"]) if "epochs" in phase else phase.get("times", 1) * length(phase.get("phases", ()))
+            float(phase["epochs"])
+            if "epochs" in phase
+            else length([phase["phase"]] if "phase" in phase else phase.get("phases", ()))
+            * (phase["times"] if phase.get("whole") else 1)
             for phase in phases
         )
 

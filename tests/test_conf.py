@@ -37,7 +37,7 @@ COMBINATIONS = [(e, p) for e in names("experiment") for p in names("profile") if
 
 @pytest.mark.parametrize(("experiment", "profile"), COMBINATIONS)
 def test_all_arms_have_the_same_updates(experiment, profile):
-    """`baseline` alone is shorter: it is the papers' own first row."""
+    """`baseline` alone is shorter: it is the papers' own first row; and `dsdsd_whole` longer: it is their own second round."""
     words, updates = (f"experiment={experiment}", f"profile={profile}"), {}
     alone = composed(*words)
     OmegaConf.set_struct(alone, False)
@@ -50,9 +50,28 @@ def test_all_arms_have_the_same_updates(experiment, profile):
         OmegaConf.to_container(cfg, resolve=True, throw_on_missing=True)
         assert cfg.method.name == method
         updates[method] = Plan(phases_of(cfg), 300).updates
-    baseline = updates.pop("baseline")
+    baseline, whole = updates.pop("baseline"), updates.pop("dsdsd_whole")
     assert len(set(updates.values())) == 1
-    assert 0 < baseline < updates["dsd"]
+    assert 0 < baseline < updates["dsd"] < whole
+
+
+PUBLISHED_DSDSD = {  # PROTOCOLS 1.2: epochs, rate, sparsity of the five phases
+    "dsd_deepspeech1": [(50, 8e-4, 0), (50, 5e-4, 0.5), (50, 3e-4, 0), (50, 1e-4, 0.25), (50, 3e-5, 0)],
+    "dsd_deepspeech2": [(20, 3e-4, 0), (20, 3e-4, 0.5), (20, 3e-5, 0), (20, 3e-5, 0.25), (20, 6e-6, 0)],
+}
+
+
+@pytest.mark.parametrize("experiment", PUBLISHED_DSDSD)
+def test_the_second_round_is_the_published_one(experiment):
+    phases = phases_of(composed(f"experiment={experiment}", "profile=paper", "method=dsdsd_whole"))
+    assert [
+        (
+            p.epochs,
+            pytest.approx(Plan((p,), 10).rate(0)),
+            p.constraint.sparsity * p.constraint.share if p.constraint else 0,
+        )
+        for p in phases
+    ] == PUBLISHED_DSDSD[experiment]
 
 
 @pytest.mark.parametrize("experiment", names("experiment"))

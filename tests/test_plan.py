@@ -1,6 +1,9 @@
 """Plans: exact boundaries, and every learning rate of a schedule written out."""
 
+from functools import partial
+
 import pytest
+import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -21,6 +24,9 @@ from dsd.plan import (
     repeated,
 )
 from dsd.sparsity import Sparse
+from dsd.sparsity.allocation import per_layer
+
+WEIGHTS = {"a": torch.linspace(0.1, 1, 100).reshape(10, 10), "b": torch.linspace(1, 2, 100).reshape(10, 10)}
 
 
 def rates(schedule, epochs, per_epoch):
@@ -102,7 +108,24 @@ def test_repeated_is_dsdsd():
     assert [p.name for p in phases] == ["dense", "sparse1", "redense1", "sparse2", "redense2"]
     assert [Plan(phases, 1).rate(u) for u in range(5)] == pytest.approx([1, 1, 1, 0.1, 0.1])
     assert [p.rate.relative for p in phases] == [False, False, True, False, True]
-    assert [p.constraint and p.constraint.sparsity for p in phases] == [None, 0.5, None, 0.25, None]
+    assert [p.epochs for p in phases] == [1, 1, 1, 1, 1]
+    kept = [p.constraint and int(p.constraint.choose(WEIGHTS, evidence={}, seed=0)["a"].sum()) for p in phases]
+    assert kept == [None, 50, None, 75, None]
+
+
+def test_a_round_is_thinner_in_layers_that_have_a_sparsity_of_their_own():
+    table = partial(per_layer, table={"b": 0.8})
+    first, second = repeated([Phase("sparse", 2, Constant(1), Sparse(0.5, allocation=table))], 2, thin=0.5)
+    kept = [p.constraint.choose(WEIGHTS, evidence={}, seed=0) for p in (first, second)]
+    assert [[int(keep.sum()) for keep in mask.values()] for mask in kept] == [[50, 20], [75, 60]]
+
+
+def test_rounds_may_be_whole_and_each_phase_may_slow_down_by_its_own_factor():
+    phases = [Phase("sparse", 2, Constant(5.0)), Phase("redense", 3, Constant(3.0))]
+    rounds = repeated(phases, 2, decay=(0.2, 0.1), whole=True)
+    assert [(p.name, p.epochs, Plan((p,), 1).rate(0)) for p in rounds] == [
+        ("sparse1", 2, 5.0), ("redense1", 3, 3.0), ("sparse2", 2, 1.0), ("redense2", 3, pytest.approx(0.3)),
+    ]  # fmt: skip
 
 
 @pytest.mark.parametrize(
@@ -116,6 +139,7 @@ def test_repeated_is_dsdsd():
         (lambda: Phase("a", float("inf"), Constant(1)), "epochs"),
         (lambda: Plan((Phase("a", 1, Constant(1)),), 1).rate(-1), "count from 0"),
         (lambda: repeated([], 0), "times"),
+        (lambda: repeated([Phase("a", 1, Constant(1))], 2, decay=(1, 2)), "one of each of the 1 phases"),
     ],
 )
 def test_bad_plans_are_refused(make, says):

@@ -3,10 +3,13 @@
 import io
 
 import pytest
+from hydra.utils import instantiate
 from omegaconf import OmegaConf
 from rich.console import Console
 
+from dsd.plan import Plan, flat
 from dsd.sweep import Outcome, Sweep, ended, estimate, hours, outcomes, sweep_table, total_epochs
+from run import composed
 
 DONE = Outcome(10, ["method=dsd", "seed=10"], "aaa", "done", 3.5)
 FAILED = Outcome(2, ["method=dsd", "seed=2"], "bbb", "failed", 0.5, 0.0, "no such data", "runs/bbb/run.log")
@@ -91,9 +94,13 @@ def test_an_estimate_falls_back_on_the_experiment_and_then_on_none():
     assert estimate([job], [result("other", "swa", 20.0, 10)]) == (None, 0)
 
 
-def test_repeated_phases_count_as_often():
-    phases = [{"epochs": 4}, {"times": 2, "phases": [{"epochs": 1.5}, {"epochs": 0.5}]}]
-    assert total_epochs({"method": {"phases": phases}}) == 8
+@pytest.mark.parametrize(
+    ("method", "epochs"), [("dsd", 12), ("dsdsd", 12), ("dsdsd_whole", 18), ("prune_iterative", 12), ("baseline", 6)]
+)
+def test_epochs_are_those_of_the_plan(method, epochs):
+    cfg = composed(f"method={method}")
+    assert total_epochs(OmegaConf.to_container(cfg, resolve=True)) == epochs
+    assert Plan(flat(instantiate(cfg.method.phases, _convert_="all")), 10).updates == 10 * epochs
 
 
 @pytest.mark.parametrize(("seconds", "words"), [(42, "42 s"), (720, "12 min"), (12240, "3.4 h")])

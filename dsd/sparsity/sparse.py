@@ -32,7 +32,8 @@ class Sparse:
     """Prune to `sparsity` (removed fraction, 0 <= sparsity < 1) and hold it (Han et al., ICLR 2017, Algorithm 1).
 
     `hold=False` prunes once and lets the weights grow back at once: the prune-and-restore control. `part` stops on the
-    way: each layer gets density ** part, so part = 1/3, 2/3, 1 are three rounds of iterative pruning. `l1` is added to
+    way: each layer gets density ** part, so part = 1/3, 2/3, 1 are three rounds of iterative pruning. `share` is the part
+    of its sparsity that each layer gets, so 0.5 is DSDSD's second round. `l1` is added to
     the gradient times the weight's sign; `frozen` are patterns of parameters that rest in this phase (all FC while CONV
     is retrained, section 3.3); `rescale_dropout` multiplies each dropout rate by sqrt(kept share of the layer behind it)
     (section 3.2, equation 2).
@@ -47,6 +48,7 @@ class Sparse:
     spare_first_conv: bool = True
     hold: bool = True
     part: float = 1.0
+    share: float = 1.0
     l1: float = 0.0
     frozen: Sequence[str] = ()
     rescale_dropout: bool = False
@@ -54,6 +56,8 @@ class Sparse:
     def __post_init__(self) -> None:
         if not 0 < self.part <= 1:
             raise ValueError(f"part is the share of the way to the sparsity, 0 < part <= 1; found {self.part}")
+        if not 0 <= self.share <= 1:
+            raise ValueError(f"share is the part of the sparsity that is pruned, 0 <= share <= 1; found {self.share}")
         if self.l1 < 0:
             raise ValueError(f"l1 must not be negative, found {self.l1}")
         if not 0 <= self.sparsity < 1:
@@ -93,9 +97,11 @@ class Sparse:
     ) -> Mask:
         """The mask for these weights: scored, allocated, cut. Raises ValueError naming a tensor with NaN or infinity.
 
-        `thin` makes a layer's present density of its final one; without it, density ** part.
+        `thin` makes a layer's present density of its final one; without it, `part` and `share` do.
         """
-        thin = thin or (lambda density: density**self.part)
+        thin = thin or (
+            lambda density: 1 - self.share * (1 - density**self.part) if self.share < 1 else density**self.part
+        )
         if (
             getattr(self.allocation, "func", self.allocation) is uniform
         ):  # one layer's score at a time, so memory stays at the largest layer's

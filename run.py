@@ -187,6 +187,7 @@ def train(cfg: DictConfig, folder: RunFolder, weights: Any, logger: Any) -> dict
 
     from dsd.callbacks import Distributions, History, LastCheckpoint, PhaseProgress, PhaseWeights, PlanCallback, Seeds
     from dsd.plan import flat
+    from dsd.processor import slow_precision
     from dsd.results.tracking import log_artifact
     from dsd.weights import initialise_, save_weights
 
@@ -220,6 +221,8 @@ def train(cfg: DictConfig, folder: RunFolder, weights: Any, logger: Any) -> dict
         callbacks=[Seeds(cfg.seed), PlanCallback(phases, seed=cfg.seed, observe=cfg.observe),
                    *instantiate(cfg.method.callbacks), history, distributions, *extra, checkpoint],
     )  # fmt: skip
+    if slow := slow_precision(trainer.precision, trainer.strategy.root_device):
+        log.warning(slow)
     resume = str(folder.checkpoint) if folder.checkpoint.exists() and not cfg.force else None
     trainer.fit(task, datamodule=data, ckpt_path=resume, weights_only=True if resume else None)
     if trainer.is_global_zero:

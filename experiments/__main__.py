@@ -21,6 +21,7 @@ from dsd.results.analysis import analyse
 from dsd.results.report import Section, section, write
 from dsd.results.store import Store, atomic_write
 from dsd.results.study import Study
+from experiments.declared import as_declared
 
 HERE = Path(__file__).parent
 NAMES = sorted(
@@ -37,6 +38,15 @@ def report(name: str, runs: Path, folder: Path) -> list[Section]:
     store, path = Store(runs), folder / "records.jsonl"
     old, results = records.read(path), list(store.results())
     new = [one for study in studies for one in records.collect(study, results)]
+    configs = {result["run_id"]: result["config"] for result in results}
+    known = {one["run_id"] for one in old}
+    for study in studies:
+        for one in (one for one in new if one["study"] == study.name and one["run_id"] not in known):
+            words, who = (
+                study.words_of(study.arm(one["arm"])),
+                f"run {one['run_id']} ({one['arm']}, seed {one['seed']})",
+            )
+            as_declared(configs[one["run_id"]], words, one["seed"], who)
     for one in new:
         if counts := records.utterances(samples.of_run(store, one["run_id"])):
             one["utterances"] = counts

@@ -14,28 +14,24 @@ import sys
 from pathlib import Path
 from typing import Any
 
-import yaml
-
 from dsd.compression import read_ledger
 from dsd.results.store import atomic_write
+from experiments.declared import strays
 
 HERE = Path(__file__).parent / "deep_compression"
-CONF = Path(__file__).parents[1] / "conf" / "experiment"
 NAMES = ("dc_lenet300_mnist", "dc_lenet5_mnist", "smallest_lenet300_mnist", "smallest_lenet5_mnist")
 PRUNED = ("prune_lenet300_mnist", "prune_lenet5_mnist")
 METHOD = dict.fromkeys(NAMES, "deep_compression") | dict.fromkeys(PRUNED, "prune_gradual")
 
 
 def as_written(result: dict[str, Any]) -> bool:
-    """True for a run of one of these experiments with profile=cpu, without other lengths, sparsities or bits than its file has."""
+    """True for a run of one of these experiments with profile=cpu, without any other value than its file has."""
     name, config = result.get("name"), result.get("config", {})
     if name not in METHOD or (result["profile"], result["method"]) != ("cpu", METHOD[name]):
         return False
-    own = yaml.safe_load((CONF / f"{name}.yaml").read_text())
-    parts = {key: own[key] for key in ("sparsities",) if key in own}
-    parts |= {"profiles": {"cpu": own["profiles"]["cpu"]}} if "profiles" in own else {}
-    parts |= {"codebook": {"bits": own["codebook"]["bits"]}} if "codebook" in own else {}
-    return all({k: config[key][k] for k in part} == part for key, part in parts.items())
+    words = (f"experiment={name}", "profile=cpu", f"method={METHOD[name]}")
+    shared = ("baseline_seed=${seed}",) if config.get("init_from") else ()
+    return not strays(config, (*words, *shared), result["seed"])
 
 
 def record(path: Path, result: dict[str, Any]) -> dict[str, Any]:

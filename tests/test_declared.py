@@ -1,0 +1,52 @@
+"""A study takes the runs that its commands mean, and no others."""
+
+import importlib
+from pathlib import Path
+
+import pytest
+from omegaconf import OmegaConf
+
+import run
+from dsd.results import records
+from experiments.__main__ import NAMES
+from experiments.declared import as_declared, strays
+
+HERE = Path(__file__).parents[1] / "experiments"
+WORDS = ("experiment=dsd_lenet300_mnist", "profile=cpu", "method=dsd")
+
+
+def config(*words: str, seed: int = 0) -> dict:
+    *_, stage = run.stages(run.composed(*words, f"seed={seed}"))
+    return OmegaConf.to_container(stage, resolve=True)
+
+
+def test_a_run_of_another_rate_is_not_of_the_arm_though_its_words_are_true():
+    as_declared(config(*WORDS), WORDS, 0, "run a")
+    as_declared(config(*WORDS, "baseline_seed=0"), (*WORDS, "baseline_seed=${seed}"), 0, "run a")
+    with pytest.raises(ValueError, match=r"run b is not as declared: data\.batch_size is 32, declared 64"):
+        as_declared(config(*WORDS, "data.batch_size=32"), WORDS, 0, "run b")
+    other = strays(config(*WORDS, "recipe.sparse.rate.rate=0.5", "data.root=elsewhere", "track=none"), WORDS, 0)
+    assert [(has, means) for has, means in other.values()] == [(0.5, 0.001)]
+
+
+def first_records() -> list:
+    """Of each arm of each study the first committed record, with the words that declare it."""
+    found = []
+    for name in NAMES:
+        kept = records.read(HERE / name / "records.jsonl")
+        for study in importlib.import_module(f"experiments.{name}").STUDIES:
+            for arm in study.arms:
+                own = [r for r in kept if (r["study"], r["arm"]) == (study.name, arm.name)]
+                found += [pytest.param(r, study.words_of(arm), id=f"{study.name}-{arm.name}") for r in own[:1]]
+    return found
+
+
+@pytest.mark.parametrize(("record", "words"), first_records())
+def test_a_committed_record_is_of_what_its_command_means_today(record, words):
+    *_, declared = run.stages(run.composed(*words, f"seed={record['seed']}"))
+    parts = tuple(f"{part}." for part in ("data", "model", "task", "optimizer", "method", "trainer"))
+    means = {
+        k: v for k, v in records.flat(OmegaConf.to_container(declared, resolve=True)).items() if k.startswith(parts)
+    }
+    assert len(means) > 35
+    assert {key: record["config"][key] for key in means} == means

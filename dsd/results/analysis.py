@@ -67,7 +67,8 @@ def analyse(study: Study, records: Sequence[Mapping[str, Any]]) -> Findings:
     first = [_weigh(study, records, claim) for claim in study.claims]
     p = {claim.text: judged.p for claim, judged in zip(study.claims, first, strict=True)}
     holm, bh = st.holm(p), st.benjamini_hochberg(p)
-    judged = tuple(_judge(study, replace(j, holm=holm[j.claim.text], bh=bh[j.claim.text])) for j in first)
+    tests = max(1, sum(value is not None for value in p.values()))
+    judged = tuple(_judge(study, replace(j, holm=holm[j.claim.text], bh=bh[j.claim.text]), tests) for j in first)
     lines = tuple(_line(study, records, row) for row in study.rows)
     return Findings(study, lines, judged, _decompose(study, records), missing(study, records))
 
@@ -180,18 +181,19 @@ def _weigh(study: Study, records: Sequence[Mapping[str, Any]], claim: Claim) -> 
     return replace(empty, comparison=found, p=found.p, size=size, bootstrap=boot, checks=checks)
 
 
-def _judge(study: Study, judged: Judged) -> Judged:
+def _judge(study: Study, judged: Judged, tests: int) -> Judged:
     alpha, claim = 1 - study.confidence, judged.claim
     if judged.spread is not None:
         said = st.spread_verdict(
-            claim.text, judged.spread, ratio=study.spread_ratio, alpha=alpha, power=study.power, corrected_p=judged.holm
-        )
+            claim.text, judged.spread, ratio=study.spread_ratio, alpha=alpha, power=study.power, corrected_p=judged.holm,
+            tests=tests,
+        )  # fmt: skip
         return replace(judged, verdict=said)
     if judged.comparison is None:
         return judged
     said = st.verdict(
         claim.text, judged.comparison, better=study.metrics[0].better, margin=study.margin, alpha=alpha, power=study.power,
-        corrected_p=judged.holm,
+        corrected_p=judged.holm, tests=tests,
     )  # fmt: skip
     return replace(judged, verdict=said)
 

@@ -261,6 +261,10 @@ def test_the_published_claims() -> None:
     assert say(SPARSE_HALF, FINETUNE_HALF) == (
         "claim: undecided at n = 16, gain 0.04 (-0.008558 to 0.08856), p = 0.1; to find 0.05 takes n = 30."
     )
+    among_ten = welch(SPARSE_HALF, FINETUNE_HALF, confidence=0.95)
+    found = verdict("claim", among_ten, better="lower", margin=0.05, alpha=0.05, power=0.8, corrected_p=1.0, tests=10)
+    spread_ = tuple(group.std or 0.0 for group in among_ten.effect.groups)
+    assert found.seeds_needed == seeds_needed(difference=0.05, sds=spread_, power=0.8, alpha=0.005).n == 50
     spread = spread_verdict(
         "DSD lowers the spread", f_test(DSD, FINETUNE, confidence=0.95), ratio=0.75, alpha=0.05, power=0.8
     )

@@ -6,7 +6,8 @@ smallest gain of interest (the published one, or what the study declares). In th
 1. supported: corrected p < alpha, and the interval of the gain lies above 0;
 2. not supported: the interval of the gain lies below 0 and corrected p < alpha (the opposite holds), or the gain is shown to
    be smaller than the margin (one-sided t at alpha, uncorrected; with the other side as well, TOST, the arms are equivalent);
-3. undecided: anything else, a test without a p included; with the seeds that would find the margin.
+3. undecided: anything else, a test without a p included; with the seeds that would find the margin, at alpha / the tests of the
+   study, which is Holm's strictest step.
 
 A gain and its opposite are both positive claims, whose p is corrected for the other tests of the study. The interval must be at
 1 - alpha; to judge by another than the t interval, `replace(comparison, effect=paired_bootstrap(...))`.
@@ -54,8 +55,9 @@ def verdict(
     alpha: float,
     power: float,
     corrected_p: float | None = None,
+    tests: int = 1,
 ) -> Verdict:
-    """The claim that treated is better than control. Without `corrected_p` the test stands alone in its study."""
+    """The claim that treated is better than control. Without `corrected_p` and `tests` it stands alone in its study."""
     if better not in ("lower", "higher"):
         raise ValueError(f'better is "lower" or "higher", got {better!r}')
     words.probability("power", power)
@@ -81,7 +83,7 @@ def verdict(
         reason = f"{how} (margin {words.number(margin)}, {words.p_value(by)}): {seen}"
         return Verdict(claim, "not supported", reason, effect.n, p)
     seeds = seeds_needed(
-        difference=margin, sds=tuple(group.std or 0.0 for group in effect.groups), power=power, alpha=alpha
+        difference=margin, sds=tuple(group.std or 0.0 for group in effect.groups), power=power, alpha=alpha / tests
     )
     return Verdict(claim, "undecided", f"{seen}; {_need(seeds.n, effect.n, margin)}", effect.n, p, seeds.n)
 
@@ -94,6 +96,7 @@ def spread_verdict(
     alpha: float,
     power: float,
     corrected_p: float | None = None,
+    tests: int = 1,
 ) -> Verdict:
     """The claim that treated varies less than control; `ratio` < 1 is the weakest lowering of interest.
 
@@ -113,7 +116,7 @@ def spread_verdict(
         return Verdict(claim, "not supported", f"it is the reverse: {seen}", n, p)
     if low is not None and low > ratio:
         return Verdict(claim, "not supported", f"a ratio as low as {words.number(ratio)} is excluded: {seen}", n, p)
-    needed = fewest_for_ratio(ratio=ratio, power=power, alpha=alpha)
+    needed = fewest_for_ratio(ratio=ratio, power=power, alpha=alpha / tests)
     return Verdict(claim, "undecided", f"{seen}; {_need(needed, n, ratio)}", n, p, needed)
 
 

@@ -1,7 +1,7 @@
 """A network as an ONNX file whose shared weights are a codebook and one byte a weight.
 
-Each float initializer of at most 256 distinct values becomes Gather(codebook, Cast(index)); the runtime unfolds it when
-it loads the file. Needs the extra `onnx`.
+Each float initializer of at most 256 distinct values becomes Gather(codebook, Cast(index)), or with the 0 besides 256 others, which
+is a full codebook of 8 bits, the same with two bytes a weight; the runtime unfolds it when it loads the file. Needs the extra `onnx`.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from dsd.results.store import atomic_write
 if TYPE_CHECKING:
     from onnx import GraphProto, ModelProto, NodeProto, TensorProto
 
-MOST = 256  # centroids that a byte can number
+BYTE, MOST = 256, 257  # values that a byte can number, and those of a codebook of 8 bits with the 0
 
 
 @dataclass(frozen=True)
@@ -119,7 +119,9 @@ def _codebook(tensor: TensorProto) -> tuple[list[TensorProto], list[NodeProto]] 
         return None
     names = [f"{tensor.name}.codebook", f"{tensor.name}.index", f"{tensor.name}.index32"]
     codebook = numpy_helper.from_array(values.view(np.float32), names[0])
-    bytes_ = numpy_helper.from_array(index.astype(np.uint8).reshape(weight.shape), names[1])
+    bytes_ = numpy_helper.from_array(
+        index.astype(np.uint8 if len(values) <= BYTE else np.uint16).reshape(weight.shape), names[1]
+    )
     cast = helper.make_node("Cast", [names[1]], [names[2]], name=f"{tensor.name}.cast", to=Types.INT32)
     gather = helper.make_node("Gather", [names[0], names[2]], [tensor.name], name=f"{tensor.name}.gather", axis=0)
     return [codebook, bytes_], [cast, gather]

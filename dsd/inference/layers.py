@@ -138,7 +138,7 @@ def candidates(layer: Layer, form: str) -> dict[str, Callable[[], nn.Module]]:
     """How this layer can be had in a form: names and what makes it, the dense one first; more than one if they compete.
 
     sparse: compressed rows compete with dense. codebook: a byte a weight and, below a third, three bytes a kept weight
-    compete. A layer of more than 256 values has no codebook of bytes: it is treated as in `sparse`.
+    compete. A layer of more than 256 values besides 0 has no codebook of bytes: it is treated as in `sparse`.
     """
     flat = layer.weight.detach().flatten(1)
     rows: dict[str, Callable[[], nn.Module]] = {"dense": lambda: layer, "sparse": lambda: wrapped(layer, Rows.of(flat))}

@@ -162,22 +162,33 @@ class Coded(Matrix):
 
 
 class Looked(Matrix):
-    """A codebook of at most 256 values and a byte for every weight, 0 too; W is made anew for each product.
+    """A codebook of at most 256 values besides 0 and a byte for every weight; W is made anew for each product.
 
-    For matrices too dense for `Coded`: 1 byte a weight, whatever its density.
+    For matrices too dense for `Coded`: 1 byte a weight, whatever its density. A full 8-bit codebook has a value more than a
+    byte can number once there is the 0: then a bit for every weight says which are not 0.
     """
 
     form = "codebook"
     index: Tensor
     book: Tensor
+    kept: Tensor | None
 
     @classmethod
     def of(cls, weight_MK: Tensor) -> Looked:
-        """ValueError if there are more than 256 values, 0 among them."""
+        """ValueError if there are more than 256 values besides 0."""
         made = cls((weight_MK.shape[0], weight_MK.shape[1]))
-        book, index = lookup(weight_MK.detach().float().reshape(-1))
+        value_N, kept = weight_MK.detach().float().reshape(-1), None
+        try:
+            book, index = lookup(value_N)
+        except ValueError:
+            keep = value_N != 0
+            book, found = lookup(value_N[keep])
+            index = torch.zeros(len(value_N), dtype=torch.uint8)
+            index[keep] = found
+            kept = torch.from_numpy(np.packbits(keep.numpy(), bitorder="little"))
         made.register_buffer("index", index.reshape(weight_MK.shape))
         made.register_buffer("book", book)
+        made.register_buffer("kept", kept)
         return made
 
     @torch.no_grad()
@@ -189,7 +200,12 @@ class Looked(Matrix):
         return self.dense() @ x_KN
 
     def dense(self) -> Tensor:
-        return torch.index_select(self.book, 0, self.index.reshape(-1).int()).reshape(self.rows, self.width)
+        value_N = torch.index_select(self.book, 0, self.index.reshape(-1).int())
+        if self.kept is not None:
+            bit_8 = torch.arange(8, dtype=torch.uint8, device=self.kept.device)
+            keep_N = ((self.kept[:, None] >> bit_8) & 1).reshape(-1)[: len(value_N)]
+            value_N = value_N * keep_N
+        return value_N.reshape(self.rows, self.width)
 
 
 def lookup(value_N: Tensor) -> tuple[Tensor, Tensor]:

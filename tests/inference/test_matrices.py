@@ -83,6 +83,23 @@ def test_more_values_than_a_byte_can_number():
     assert torch.equal(Coded.of(weight[:, :256]).dense(), weight[:, :256])
 
 
+@pytest.mark.parametrize("form", [Coded, Looked])
+def test_a_full_codebook_of_8_bits_and_the_0(form):
+    """257 values: what Deep Compression's convolutions have."""
+    random = torch.Generator().manual_seed(0)
+    book = torch.cat([torch.zeros(256), torch.linspace(-1, 1, 256)])
+    weight = torch.cat([book, book[torch.randint(0, 512, (61 * 37 - 512,), generator=random)]]).reshape(61, 37)
+    x = torch.randn(37, 5, generator=random)
+    matrix = form.of(weight)
+    assert len(weight.unique()) == 257
+    assert torch.equal(matrix.dense(), weight)
+    within_rounding(matrix.columns(x), weight, x)
+    again = form.of(weight)
+    again.load_state_dict(matrix.state_dict())
+    assert torch.equal(again.dense(), weight)
+    assert resident(Looked.of(weight)) == 61 * 37 + -(-61 * 37 // 8) + 4 * 256
+
+
 def test_values_that_only_the_end_of_a_large_tensor_has():
     values = torch.cat([torch.zeros(70_000), torch.tensor([3.0, -2.0])])
     book, index = lookup(values)

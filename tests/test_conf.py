@@ -80,8 +80,9 @@ def test_published_numbers_are_data(experiment):
     published = cfg.published
     assert published.source
     assert published.rows[0].phase == "dense"
-    main = {"captioning": "bleu4", "speech": "wer"}.get(cfg.network.get("kind"), "top1")
-    assert 0 < published.rows[0][main] < 50
+    sizes_only = experiment == "dc_inception_v3"  # no error of it is published in what we have
+    main = {"captioning": "bleu4", "speech": "wer"}.get(cfg.network.get("kind"), "bytes" if sizes_only else "top1")
+    assert 0 < published.rows[0][main] < (1e8 if sizes_only else 50)
 
 
 @pytest.fixture(scope="module")

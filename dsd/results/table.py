@@ -106,6 +106,8 @@ def _published_sentence(result: Result) -> str:
     name = result["config"].get("choices", {}).get("data")
     used = f"the {result['profile']} profile" + (f" ({name} data)" if isinstance(name, str) else "")
     label = str(published["metric"]).removesuffix("%").strip()
+    if key is None:
+        return f"No {label} is published that we know of ({published['source']}; {conditions}); this run used {used}."
     return (
         f"The published {label} {values}{percent} ({published['source']}; {conditions}) is not comparable: "
         f"this run used {used}."

@@ -138,3 +138,9 @@ def test_a_missing_published_key_is_named(profile: str, key: str) -> None:
 def test_a_missing_phase_name_is_named() -> None:
     with pytest.raises(ValueError, match=r"published\.rows\[1\]\.phase"):
         as_text(sample(published={**PUBLISHED, "rows": [PUBLISHED["rows"][0], {"top1": 1.0}]}))
+
+
+def test_what_is_published_without_errors_says_so():
+    sizes = PUBLISHED | {"rows": [{"phase": "dense", "sparsity": 0, "bytes": 91_000_000}]}
+    said = sentences(sample(published=sizes))[0]
+    assert said.startswith("No top-1 error is published that we know of (Han et al., ICLR 2017, Table 4; ImageNet)")

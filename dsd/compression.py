@@ -75,16 +75,16 @@ def compress(
     return Archive(archive.seal(out))
 
 
-def decompress(source: bytes | str | Path, *, limit: int = archive.LIMIT) -> dict[str, Tensor]:
+def decompress(source: bytes | str | Path, *, limit: int | None = None) -> dict[str, Tensor]:
     """The tensors by name, bit for bit; those that shared memory share it again.
 
     Raises ArchiveError (a ValueError) that says where if the file is damaged, hostile, of a newer version, or would unpack
-    to more than `limit` bytes.
+    to more than `limit` bytes (default: 8 GiB, or 256 times the file if that is more).
     """
     return {name: tensor for name, tensor, _ in _records(source, limit, keep=True)[1]}
 
 
-def read_ledger(source: bytes | str | Path, *, limit: int = archive.LIMIT) -> Ledger:
+def read_ledger(source: bytes | str | Path, *, limit: int | None = None) -> Ledger:
     """Where the bytes of a file went, from the file alone. Raises ArchiveError as `decompress` does."""
     reader, records = _records(source, limit, keep=False)
     around = dict(reader.kinds)
@@ -117,12 +117,12 @@ def _meta(reader: Reader) -> dict[str, str]:
     return {reader.text("header"): reader.text("header") for _ in range(reader.varint("header", reader.end))}
 
 
-def _records(source: bytes | str | Path, limit: int, *, keep: bool) -> tuple[Reader, list[tuple[str, Tensor, Row]]]:
+def _records(source: bytes | str | Path, limit: int | None, *, keep: bool) -> tuple[Reader, list[tuple[str, Tensor, Row]]]:
     reader = archive.opened(source)
     _meta(reader)
     records: list[tuple[str, Tensor, Row]] = []
     names: set[str] = set()
-    left = limit
+    left = max(archive.LIMIT, archive.MOST * reader.end) if limit is None else limit
     for number in range(reader.varint("header", reader.end)):
         reader.where = f"tensor {number}"
         record = read_record(reader, records, left)

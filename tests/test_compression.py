@@ -269,6 +269,15 @@ def test_sizes_beyond_the_limit_are_refused_before_memory_is_taken():
     assert decompress(data, limit=4_000_000)["w"].shape == (1000, 1000)
 
 
+def test_a_large_file_may_unpack_to_more_than_a_small_one(monkeypatch):
+    """A network of more than 8 GiB can be read as well as written; here the same with 1 MB."""
+    monkeypatch.setattr("dsd.coding.archive.LIMIT", 1_000_000)
+    whole = compress({"w": torch.arange(400_000.0)}).data
+    assert len(decompress(whole)["w"]) == 400_000
+    with pytest.raises(ArchiveError, match="left of the limit"):
+        decompress(compress({"w": torch.zeros(400_000)}).data)
+
+
 def test_ten_thousand_mutated_files_with_a_right_checksum_are_read_or_refused():
     """Changed, cut and lengthened behind the checksum's back: an ArchiveError or tensors, within the limit, nothing else."""
     rng = np.random.default_rng(0)

@@ -41,7 +41,8 @@ from pathlib import Path
 
 MAGIC = b"DSDA"
 VERSION = 2
-LIMIT = 1 << 33  # bytes of all tensors together, unless told otherwise
+LIMIT = 1 << 33  # bytes of all tensors together that any file may unpack to, unless told otherwise,
+MOST = 256  # and a larger file to so many times its own
 DTYPES = (
     "float32", "float16", "bfloat16", "float64", "int64", "int32", "int16", "int8", "uint8", "bool",
     "uint16", "uint32", "uint64", "complex64", "complex128",

@@ -31,13 +31,19 @@ LABELS = {"end of dense": "before pruning", "start of sparse": "after pruning", 
           "start of redense": "at release", "end of redense": "final"}  # fmt: skip
 
 
-def report(name: str, runs: Path, folder: Path) -> list[Section]:
-    """The records are brought up to date with the runs, and the report is written. Raises ValueError for a bad record."""
+def report(name: str, runs: Path, folder: Path, only: Sequence[str] = ()) -> list[Section]:
+    """The records are brought up to date with the runs, and the report is written. Raises ValueError for a bad record.
+
+    `only` these studies take runs, the others keep their records: runs of another machine differ in their last bits, and a
+    study's pairs should come from one.
+    """
     module = importlib.import_module(f"experiments.{name}")
     studies: tuple[Study, ...] = module.STUDIES
     store, path = Store(runs), folder / "records.jsonl"
     old, results = records.read(path), list(store.results())
-    new = [one for study in studies for one in records.collect(study, results)]
+    if unknown := set(only) - {study.name for study in studies}:
+        raise ValueError(f"--only names {', '.join(sorted(unknown))}; there are {', '.join(s.name for s in studies)}")
+    new = [one for study in studies if not only or study.name in only for one in records.collect(study, results)]
     configs = {result["run_id"]: result["config"] for result in results}
     known = {one["run_id"] for one in old}
     for study in studies:
@@ -108,10 +114,11 @@ def main(words: Sequence[str]) -> int:
     parser.add_argument("name", choices=NAMES)
     parser.add_argument("--runs", type=Path, default=Path("runs"), help="the folder of runs (default: runs)")
     parser.add_argument("--to", type=Path, default=None, help="where the report goes (default: experiments/NAME)")
+    parser.add_argument("--only", nargs="+", metavar="STUDY", default=(), help="take runs into these studies only")
     asked = parser.parse_args(words)
     folder = asked.to or HERE / asked.name
     try:
-        sections = report(asked.name, asked.runs, folder)
+        sections = report(asked.name, asked.runs, folder, asked.only)
     except (ValueError, OSError) as error:
         print(error, file=sys.stderr)
         return 2

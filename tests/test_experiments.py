@@ -50,6 +50,16 @@ def test_a_damaged_record_is_an_error_in_words(tmp_path, capsys):
     assert "records.jsonl, line 1 is no record" in capsys.readouterr().err
 
 
+def test_runs_are_taken_into_the_studies_that_are_named(tmp_path, monkeypatch, capsys):
+    asked: list[str] = []
+    monkeypatch.setattr("experiments.__main__.records.collect", lambda study, results: asked.append(study.name) or [])
+    where = ["mnist", "--runs", str(tmp_path / "none"), "--to", str(tmp_path)]
+    assert main([*where, "--only", "lenet300_75", "lenet300_25"]) == 1
+    assert asked == ["lenet300_25", "lenet300_75"]
+    assert main([*where, "--only", "lenet3"]) == 2
+    assert "--only names lenet3; there are lenet300, lenet300_25, lenet300_75, lenet5" in capsys.readouterr().err
+
+
 def test_the_bench_report_comes_from_its_results():
     result = json.loads((HERE / "bench" / "results.json").read_text())
     assert bench.report(result) == (HERE / "bench" / "report.md").read_text()

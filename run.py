@@ -64,6 +64,8 @@ def job(cfg: DictConfig) -> None:
             outcome.write(sweep)
         if cfg.scan and sweep:
             raise ValueError("scan=true is one command a network, not a job of a sweep: leave -m out")
+        if cfg.scan and (cfg.trainer.devices, cfg.trainer.num_nodes) != (1, 1):
+            raise ValueError("scan=true measures in one process: trainer.devices=1 trainer.num_nodes=1")
         if cfg.scan:
             return scan(cfg)
         with started_by(alone(hydra_cfg)):

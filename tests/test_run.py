@@ -306,6 +306,9 @@ def test_a_scan_is_no_job_of_a_sweep(tmp_path):
     code, said = call("-m", *QUICK, f"runs={tmp_path}", "scan=true", "seed=0,1")
     assert code == 1
     assert "leave -m out" in said
+    code, said = call(*QUICK, f"runs={tmp_path}", "scan=true", "trainer=ddp")
+    assert code == 1
+    assert "scan=true measures in one process: trainer.devices=1" in said
 
 
 def test_a_config_that_is_no_yaml_is_named(tmp_path):

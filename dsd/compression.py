@@ -117,7 +117,9 @@ def _meta(reader: Reader) -> dict[str, str]:
     return {reader.text("header"): reader.text("header") for _ in range(reader.varint("header", reader.end))}
 
 
-def _records(source: bytes | str | Path, limit: int | None, *, keep: bool) -> tuple[Reader, list[tuple[str, Tensor, Row]]]:
+def _records(
+    source: bytes | str | Path, limit: int | None, *, keep: bool
+) -> tuple[Reader, list[tuple[str, Tensor, Row]]]:
     reader = archive.opened(source)
     _meta(reader)
     records: list[tuple[str, Tensor, Row]] = []

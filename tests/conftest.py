@@ -4,9 +4,18 @@ import os
 from pathlib import Path
 
 import pytest
+
+if "PYTEST_XDIST_WORKER" in os.environ:  # tests run side by side, and so do the runs that they start: a thread each
+    os.environ["OMP_NUM_THREADS"] = "1"
+
 import torch
 
 HOW = "real data sets are not here: lay them out as torchvision does and set DSD_DATA=DIR (README, Data)"
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Those that take minutes come first, so that no process waits for one of them in the end."""
+    items.sort(key=lambda item: "slow" not in item.keywords)
 
 
 @pytest.fixture(scope="session")
@@ -19,8 +28,8 @@ def data_root() -> Path:
 
 
 @pytest.fixture(autouse=True)
-def _two_threads() -> None:
-    torch.set_num_threads(2)
+def _threads() -> None:
+    torch.set_num_threads(int(os.environ.get("OMP_NUM_THREADS", "2")))
 
 
 @pytest.fixture(autouse=True)

@@ -2,14 +2,13 @@
 
 import json
 import shutil
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 
 from experiments import balance, bench, deep_compression, forms, tradeoff_report
 from experiments.__main__ import HERE, NAMES, main
+from tests.warm import call
 
 COMMITTED = [name for name in NAMES if (HERE / name / "records.jsonl").exists()]
 
@@ -104,12 +103,11 @@ def test_the_report_of_the_three_forms_comes_from_its_results():
 
 
 def test_the_three_forms_are_tested_from_a_run(tmp_path, monkeypatch):
-    said = subprocess.run(
-        [sys.executable, "run.py", "experiment=dc_lenet300_mnist", "track=none", "progress=false", f"runs={tmp_path}",
-         "profiles.quick.dense=0.2", "profiles.quick.sparse=0.2", "profiles.quick.redense=0.2"],
-        cwd=HERE.parent, capture_output=True, text=True, timeout=300,
+    code, said = call(
+        "experiment=dc_lenet300_mnist", "track=none", "progress=false", f"runs={tmp_path}", "profiles.quick.dense=0.2",
+        "profiles.quick.sparse=0.2", "profiles.quick.redense=0.2",
     )  # fmt: skip
-    assert said.returncode == 0, said.stderr
+    assert code == 0, said
     monkeypatch.setattr(forms, "FOLDER", tmp_path / "report")
     assert forms.main([str(tmp_path)]) == 0
     (row,) = json.loads((tmp_path / "report" / "results.json").read_text())

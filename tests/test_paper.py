@@ -2,9 +2,6 @@
 
 import json
 import math
-import os
-import subprocess
-import sys
 from pathlib import Path
 
 import numpy as np
@@ -20,6 +17,7 @@ from dsd.data.order import Order
 from dsd.data.split import held_out
 from dsd.plan import Plan, flat
 from run import composed
+from tests import warm
 
 ROOT = Path(__file__).parents[1]
 IMAGES = 1_281_167  # of ILSVRC 2012's training set
@@ -132,12 +130,11 @@ def test_many_gpus_share_the_published_batch(experiment):
 
 
 def call(*words: str) -> str:
-    done = subprocess.run(
-        [sys.executable, ROOT / "run.py", "profile=paper", "track=none", "progress=false", "threads=1", *words],
-        cwd=ROOT, capture_output=True, text=True, timeout=900, env=os.environ | {"OMP_NUM_THREADS": "1"},
-    )  # fmt: skip
-    assert done.returncode == 0, done.stdout + done.stderr
-    return done.stdout + done.stderr
+    code, said = warm.call(
+        "profile=paper", "track=none", "progress=false", "threads=1", *words, seconds=900, OMP_NUM_THREADS="1"
+    )
+    assert code == 0, said
+    return said
 
 
 def small(root: Path, runs: Path, *, cropped: bool) -> list[str]:

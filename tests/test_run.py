@@ -1,7 +1,6 @@
 """`python run.py`, as a user meets it: results, controls, wrong words, broken data, full disks."""
 
 import json
-import os
 import re
 import subprocess
 import sys
@@ -12,24 +11,13 @@ import torch
 
 from dsd.console import Refused, recorded
 from dsd.results.store import RunFolder
+from tests.warm import call
 
 ROOT = Path(__file__).parents[1]
 QUICK = [
     "experiment=dsd_lenet300_mnist", "track=none", "threads=1", "profiles.quick.dense=1",
     "profiles.quick.sparse=0.5", "profiles.quick.redense=1",
 ]  # fmt: skip
-
-
-def call(*words: str, cwd: Path = ROOT, **env: str) -> tuple[int, str]:
-    done = subprocess.run(
-        [sys.executable, ROOT / "run.py", *words],
-        cwd=cwd,
-        capture_output=True,
-        text=True,
-        timeout=300,
-        env=os.environ | env,
-    )
-    return done.returncode, done.stdout + done.stderr
 
 
 @pytest.fixture(scope="module")

@@ -116,7 +116,8 @@ def _kernel() -> Any:
     """The C function `void share(int64_t *table)`. The table: how many tensors, addresses of two functions of OpenMP or 0;
     then, for each tensor, its address, its size and its words' address.
 
-    Compiled when first needed and kept on the disk: importing numba takes half a second.
+    Compiled when first needed, which takes a second or two. Not kept on the disk: numba knows functions that hold intrinsics by where
+    they lie in memory, so no process would find what another one kept, and each would add a file.
     """
     ir, numba = import_module("llvmlite.ir"), import_module("numba")
     carray, intrinsic, types = numba.carray, numba.extending.intrinsic, numba.types
@@ -179,4 +180,4 @@ def _kernel() -> Any:
             if me < parts and me * size < n:
                 multiply(address, carray(words_at(words), (n + WORD - 1) // WORD), me * size, min(n, (me + 1) * size))
 
-    return numba.cfunc(types.void(types.CPointer(types.int64)), nopython=True, cache=True)(share)
+    return numba.cfunc(types.void(types.CPointer(types.int64)), nopython=True)(share)

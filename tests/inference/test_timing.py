@@ -2,6 +2,7 @@
 
 import math
 import time
+from itertools import groupby
 
 import pytest
 import torch
@@ -34,7 +35,9 @@ def test_disturbed_turns_do_not_count_if_enough_others_do():
 def test_arms_take_turns():
     order = []
     found = interleaved({"a": lambda: order.append("a") or time.sleep(0.03), "b": lambda: order.append("b") or time.sleep(0.06)}, rounds=3)  # fmt: skip
-    assert order == ["a", "b"] * 4  # once to warm up, then three rounds
+    turns = [arm for arm, _ in groupby(order)]  # a turn is made again where the machine was busy with something else
+    assert turns == ["a", "b"] * (len(turns) // 2)
+    assert len(turns) >= 8  # once to warm up, then three rounds
     assert 0.03 <= found["a"].low <= found["a"].median <= found["a"].high
     assert found["b"].median >= 0.06
 

@@ -3,8 +3,6 @@
 import itertools
 import json
 import math
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
@@ -17,6 +15,7 @@ from dsd.models import NeuralTalk
 from dsd.tasks import Captioning
 from dsd.tasks.beam import decode
 from dsd.tasks.bleu import Bleu
+from tests.warm import call
 
 ROOT = Path(__file__).parents[2]
 WORDS = st.lists(st.sampled_from(["a", "b", "c", "d"]), min_size=1, max_size=7)
@@ -126,16 +125,16 @@ def test_the_loss_is_the_sum_over_words_and_the_end():
 def finished(tmp_path_factory):
     """A small run on rendered scenes, by the command a user gives."""
     runs = tmp_path_factory.mktemp("runs")
-    command = [
-        sys.executable, str(ROOT / "run.py"), "experiment=dsd_neuraltalk_flickr8k", "track=none", "threads=1",
+    words = [
+        "experiment=dsd_neuraltalk_flickr8k", "track=none", "threads=1",
         "profiles.quick.dense=2", "profiles.quick.sparse=1.5", "profiles.quick.redense=1", "data.source.train=60",
         "data.source.val=10", "data.source.test=12", "model.hidden=32", "model.encoding=32", "data.batch_size=25",
         f"data.cache={runs / 'cache'}", f"runs={runs / 'r'}",
     ]  # fmt: skip
-    done = subprocess.run(command, cwd=runs, capture_output=True, text=True, timeout=300)
-    assert done.returncode == 0, done.stdout + done.stderr
+    code, said = call(*words, cwd=runs)
+    assert code == 0, said
     (folder,) = (runs / "r").iterdir()
-    return folder, json.loads((folder / "result.json").read_text()), done.stdout
+    return folder, json.loads((folder / "result.json").read_text()), said
 
 
 def test_a_run_ends_with_bleu_and_perplexity(finished):

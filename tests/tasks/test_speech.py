@@ -3,8 +3,6 @@
 import itertools
 import json
 import math
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
@@ -13,6 +11,7 @@ from torch import nn
 
 from dsd.tasks import Speech
 from dsd.tasks.speech import greedy
+from tests.warm import call
 
 ROOT = Path(__file__).parents[2]
 ALPHABET = " 'ab"
@@ -87,19 +86,19 @@ def test_wer_and_cer_by_hand():
 @pytest.mark.parametrize("network", ["1", "2"])
 def test_a_run_from_sound_to_transcripts(network, tmp_path):
     size = ["model.width=24"] + (["model.stride=2"] if network == "1" else ["model.channels=2", "model.depth=1"])
-    command = [
-        sys.executable, str(ROOT / "run.py"), f"experiment=dsd_deepspeech{network}", "track=none", "threads=1", *size,
+    words = [
+        f"experiment=dsd_deepspeech{network}", "track=none", "threads=1", *size,
         "profiles.quick.dense=1", "profiles.quick.sparse=0.5", "profiles.quick.redense=0.5", "data.source.train=24",
         "data.source.val=4", "data.source.test=5", "data.batch_size=8", f"data.cache={tmp_path / 'cache'}", f"runs={tmp_path / 'r'}",
     ]  # fmt: skip
-    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=300)
-    assert done.returncode == 0, done.stdout + done.stderr
+    code, said = call(*words, cwd=tmp_path)
+    assert code == 0, said
     (folder,) = (tmp_path / "r").iterdir()
     result = json.loads((folder / "result.json").read_text())
     assert set(result["metrics"]["test"]) == {"test/wer", "test/cer", "test/loss", "test/n"}
     assert result["metrics"]["phases"][1]["sparsity"] == pytest.approx(0.5, abs=0.01)
-    said = [json.loads(line) for line in (folder / "samples.jsonl").read_text().splitlines()]
-    assert len(said) == 5
-    wer = 100 * sum(one["errors"] for one in said) / sum(one["words"] for one in said)
+    samples = [json.loads(line) for line in (folder / "samples.jsonl").read_text().splitlines()]
+    assert len(samples) == 5
+    wer = 100 * sum(one["errors"] for one in samples) / sum(one["words"] for one in samples)
     assert wer == pytest.approx(result["metrics"]["test"]["test/wer"], abs=1e-3)
-    assert "n = 5 utterances" in done.stdout
+    assert "n = 5 utterances" in said

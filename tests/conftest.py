@@ -1,6 +1,8 @@
 """Shared by all tests: where the real data is, and runs that leave nothing behind."""
 
+import fcntl
 import os
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -35,3 +37,11 @@ def _threads() -> None:
 @pytest.fixture(autouse=True)
 def _quiet_tracking(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("WANDB_SILENT", "true")
+
+
+@pytest.fixture
+def ray_alone(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """No other process of pytest uses Ray meanwhile: it joins any cluster of the machine, and `ray stop` ends them all."""
+    with (tmp_path_factory.getbasetemp().parent / "ray.lock").open("w") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        yield

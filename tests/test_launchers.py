@@ -32,6 +32,7 @@ def cluster(request):
     if request.getfixturevalue("launcher") != "ray":
         yield {}
         return
+    request.getfixturevalue("ray_alone")
     ray = Path(sys.executable).with_name("ray")
     quiet = {"RAY_DISABLE_USAGE_STATS": "1", "RAY_memory_monitor_refresh_ms": "0"}
     env = os.environ | quiet

@@ -80,6 +80,7 @@ def test_each_job_of_a_sweep_starts_its_own_and_outlives_one_that_fails(tmp_path
     assert (result["config"]["data"]["batch_size"], result["images"]) == (32, 1000 * 3)
 
 
+@pytest.mark.usefixtures("ray_alone")
 def test_a_worker_of_ray_starts_them_too(tmp_path):
     here = [
         "hydra.launcher.ray.init.address=null",

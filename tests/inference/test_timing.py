@@ -2,7 +2,6 @@
 
 import math
 import time
-from itertools import groupby
 
 import pytest
 import torch
@@ -33,16 +32,16 @@ def test_disturbed_turns_do_not_count_if_enough_others_do():
 
 
 def test_arms_take_turns():
+    torch.set_num_threads(2)  # by the wall clock: of one thread only what it computes counts, and sleep is nothing
     order = []
     found = interleaved({"a": lambda: order.append("a") or time.sleep(0.03), "b": lambda: order.append("b") or time.sleep(0.06)}, rounds=3)  # fmt: skip
-    turns = [arm for arm, _ in groupby(order)]  # a turn is made again where the machine was busy with something else
-    assert turns == ["a", "b"] * (len(turns) // 2)
-    assert len(turns) >= 8  # once to warm up, then three rounds
+    assert order == ["a", "b"] * 4  # once to warm up, then three rounds
     assert 0.03 <= found["a"].low <= found["a"].median <= found["a"].high
     assert found["b"].median >= 0.06
 
 
 def test_a_budget_ends_the_rounds():
+    torch.set_num_threads(2)
     found = interleaved({"a": lambda: time.sleep(0.03)}, rounds=1000, budget=0.1)
     assert 2 <= found["a"].turns <= 5
 

@@ -23,13 +23,14 @@ from hydra.utils import instantiate
 from omegaconf import DictConfig, OmegaConf
 from torch import nn
 
-import run
 from dsd.compression import Archive, decompress
 from dsd.inference import Coded, Looked, Rows, load, resident
 from dsd.inference.layers import FORMS, ConvolutionOf, LinearOf, convertible
 from dsd.ledger import Row
 from dsd.oneshot import differences
 from dsd.results.store import atomic_write
+from dsd.run.config import composed
+from dsd.run.training import archived
 from experiments import big_networks_report
 from experiments.big_networks_report import TOLERANCE
 
@@ -42,7 +43,7 @@ KINDS = {Rows: "compressed rows", Looked: "a byte a weight", Coded: "3 bytes a k
 
 def config(name: str, *words: str) -> DictConfig:
     """What a run of conf/experiment/dc_`name` with the published data would do."""
-    return run.composed(f"experiment=dc_{name}", "profile=paper", *words)
+    return composed(f"experiment=dc_{name}", "profile=paper", *words)
 
 
 def made(cfg: DictConfig) -> nn.Module:
@@ -68,7 +69,7 @@ def layers(name: str) -> list[tuple[tuple[int, ...], float, int]]:
 def through(cfg: DictConfig) -> dict[str, Any]:
     """All that there is to say of one network. ValueError if a piece does not fit the next."""
     net = made(cfg)
-    archive = run.archived(cfg, net, {})
+    archive = archived(cfg, net, {})
     ledger = archive.ledger
     if wrong := differences(net.state_dict(), decompress(archive.data)):
         raise ValueError(f"{cfg.name} comes back from its archive changed: {'; '.join(wrong[:3])}")

@@ -5,10 +5,11 @@ from typing import Any
 
 from omegaconf import OmegaConf
 
-import run
 from dsd.results.records import flat
+from dsd.run.config import composed
+from dsd.run.stages import COUNTS, stages
 
-PARTS = tuple(part for part in run.COUNTS if part not in ("seed", "init_from"))
+PARTS = tuple(part for part in COUNTS if part not in ("seed", "init_from"))
 
 
 def strays(config: Mapping[str, Any], words: Iterable[str], seed: int) -> dict[str, tuple[Any, Any]]:
@@ -17,7 +18,7 @@ def strays(config: Mapping[str, Any], words: Iterable[str], seed: int) -> dict[s
     Keys that only one of the two has are left out: they came or went with the program. Raises hydra's errors for words
     that are none.
     """
-    *_, declared = run.stages(run.composed(*words, f"seed={seed}"))
+    *_, declared = stages(composed(*words, f"seed={seed}"))
     means = flat(_counting(OmegaConf.to_container(declared, resolve=True)))
     has = flat(_counting(config))
     return {key: (has[key], means[key]) for key in sorted(has.keys() & means.keys()) if has[key] != means[key]}

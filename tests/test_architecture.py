@@ -8,7 +8,7 @@ import pytest
 ROOT = Path(__file__).parents[1] / "dsd"
 FILES = sorted(ROOT.rglob("*.py"))
 LEVEL0 = {"plan", "schedules", "sparsity", "quantization", "coding", "models", "data", "results"}
-LIGHTNING = ("tasks", "callbacks", "data", "results/tracking.py")
+LIGHTNING = ("tasks", "callbacks", "data", "results/tracking.py", "run/")
 
 
 def imports(path: Path) -> set[str]:
@@ -27,9 +27,12 @@ def test_arrows(path):
         {m.split(".")[1] for m in used if m.startswith("dsd.")} - {room} - ({"schedules"} if room == "plan" else set())
     )
     packages = {m.split(".")[0] for m in used}
+    assert "run" not in rooms, f"{name}: nothing below imports the parts of run.py"
     assert not (room in LEVEL0 and rooms), f"{name} is level 0 and imports {rooms}"
-    assert room in ("tasks", "callbacks", "__init__") or not rooms & {"tasks", "callbacks"}, name
-    assert name == "sweep.py" or not packages & {"hydra"}, f"{name}: only run.py and Hydra's own hook import Hydra"
+    assert room in ("tasks", "callbacks", "__init__", "run") or not rooms & {"tasks", "callbacks"}, name
+    assert room == "run" or name == "sweep.py" or not packages & {"hydra"}, (
+        f"{name}: only run.py, its parts and Hydra's own hook"
+    )
     assert name.startswith(LIGHTNING) or not packages & {"pytorch_lightning", "lightning"}, name
     assert name not in ("plan.py", "schedules.py") or "torch" not in packages
     assert not name.startswith("results/") or name == "results/tracking.py" or not packages & {"torch"}, name

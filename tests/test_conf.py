@@ -11,7 +11,7 @@ from hydra.utils import instantiate
 from omegaconf import OmegaConf
 from PIL import Image
 
-import run  # noqa: F401  (its resolvers)
+import dsd.run  # noqa: F401  (its resolvers)
 from dsd.plan import Plan, flat
 from dsd.sparsity import Sparse
 
@@ -124,7 +124,15 @@ def shaped_like(cfg, tiny_imagenet: Path, tmp_path: Path):
     return cfg
 
 
-@pytest.mark.parametrize(("experiment", "profile"), COMBINATIONS)
+# The large networks take small pictures of either size alike.
+UPDATES = [
+    (e, p)
+    for e, p in COMBINATIONS
+    if p != "cpu" or not e.removeprefix("dsd_").startswith(("vgg", "goog", "resnet50", "alex"))
+]
+
+
+@pytest.mark.parametrize(("experiment", "profile"), UPDATES)
 def test_takes_an_update(experiment, profile, tiny_imagenet, tmp_path):
     composition = composed(f"experiment={experiment}", f"profile={profile}", "data.batch_size=2")
     cfg = shaped_like(composition, tiny_imagenet, tmp_path)

@@ -6,8 +6,9 @@ from pathlib import Path
 import pytest
 from omegaconf import OmegaConf
 
-import run
 from dsd.results import records
+from dsd.run.config import composed
+from dsd.run.stages import stages
 from experiments.__main__ import NAMES
 from experiments.declared import as_declared, strays
 
@@ -16,7 +17,7 @@ WORDS = ("experiment=dsd_lenet300_mnist", "profile=cpu", "method=dsd")
 
 
 def config(*words: str, seed: int = 0) -> dict:
-    *_, stage = run.stages(run.composed(*words, f"seed={seed}"))
+    *_, stage = stages(composed(*words, f"seed={seed}"))
     return OmegaConf.to_container(stage, resolve=True)
 
 
@@ -43,7 +44,7 @@ def first_records() -> list:
 
 @pytest.mark.parametrize(("record", "words"), first_records())
 def test_a_committed_record_is_of_what_its_command_means_today(record, words):
-    *_, declared = run.stages(run.composed(*words, f"seed={record['seed']}"))
+    *_, declared = stages(composed(*words, f"seed={record['seed']}"))
     parts = tuple(f"{part}." for part in ("data", "model", "task", "optimizer", "method", "trainer"))
     means = {
         k: v for k, v in records.flat(OmegaConf.to_container(declared, resolve=True)).items() if k.startswith(parts)

@@ -16,7 +16,7 @@ from torch.nn.functional import cross_entropy
 from dsd.data.order import Order
 from dsd.data.split import held_out
 from dsd.plan import Plan, flat
-from run import composed
+from dsd.run.config import composed
 from tests import warm
 
 ROOT = Path(__file__).parents[1]

@@ -8,8 +8,8 @@ from omegaconf import OmegaConf
 from rich.console import Console
 
 from dsd.plan import Plan, flat
+from dsd.run.config import composed
 from dsd.sweep import Outcome, Sweep, ended, estimate, hours, outcomes, sweep_table, total_epochs
-from run import composed
 
 DONE = Outcome(10, ["method=dsd", "seed=10"], "aaa", "done", 3.5)
 FAILED = Outcome(2, ["method=dsd", "seed=2"], "bbb", "failed", 0.5, 0.0, "no such data", "runs/bbb/run.log")

@@ -12,9 +12,9 @@ from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.utils import instantiate
 from omegaconf import OmegaConf
 
-import run
 from dsd.plan import flat
 from dsd.results.study import belongs
+from dsd.run.stages import place, stages
 
 ROOT = Path(__file__).parents[1]
 KEPT = sorted(path.stem for path in (ROOT / "sweeps").glob("*.yaml"))
@@ -95,15 +95,15 @@ def test_every_job_of_a_sweep_is_an_arm_of_its_study(sweep, module):
 def test_the_shared_phase_is_the_baselines_own_run(tmp_path):
     with initialize_config_dir(str(ROOT / "conf"), version_base="1.3"):
         shared = ["experiment=dsd_lenet300_mnist", f"runs={tmp_path}", "baseline_seed=4", "seed=9"]
-        first, rest = run.stages(compose("config", [*shared, "method=dsd"]))
-        (alone,) = run.stages(compose("config", [*shared[:2], "method=baseline", "seed=4"]))
-        swa = list(run.stages(compose("config", [*shared, "method=swa"])))[1]
+        first, rest = stages(compose("config", [*shared, "method=dsd"]))
+        (alone,) = stages(compose("config", [*shared[:2], "method=baseline", "seed=4"]))
+        swa = list(stages(compose("config", [*shared, "method=swa"])))[1]
         whole = [
-            len(list(run.stages(compose("config", [*shared, f"method={m}"]))))
+            len(list(stages(compose("config", [*shared, f"method={m}"]))))
             for m in ("dense", "sparse_scratch", "early_prune", "baseline")
         ]
-    place = [run.place(cfg)[0].run_id for cfg in (first, alone)]
-    assert place[0] == place[1] == rest.init_from
+    placed = [place(cfg)[0].run_id for cfg in (first, alone)]
+    assert placed[0] == placed[1] == rest.init_from
     assert [p.name for p in rest.method.phases] == ["sparse", "redense"]
     assert (first.seed, rest.seed) == (4, 9)
     assert swa.method.callbacks[0].start == 0, "averaging begins with the run"
@@ -114,7 +114,7 @@ def test_momentum_cannot_cross_into_a_run_that_starts_from_weights(tmp_path):
     with initialize_config_dir(str(ROOT / "conf"), version_base="1.3"):
         cfg = compose("config", [f"runs={tmp_path}", "baseline_seed=0", "recipe.reset_optimizer=false"])
     with pytest.raises(ValueError, match="reset_optimizer=true"):
-        list(run.stages(cfg))
+        list(stages(cfg))
 
 
 def choices(parameter: dict) -> list:

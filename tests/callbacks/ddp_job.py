@@ -34,8 +34,8 @@ class Net(pl.LightningModule):
 class Keep(Callback):
     """What this rank saw: zeros after every update, the mask, and the weights at the end."""
 
-    def __init__(self, dsd: DSD) -> None:
-        self.dsd, self.zeros, self.mask = dsd, [], {}
+    def __init__(self, dsd: DSD, name: str) -> None:
+        self.dsd, self.name, self.zeros, self.mask = dsd, name, [], {}
 
     def on_train_batch_end(self, trainer, pl_module, *_):
         self.zeros.append(int((pl_module.net[0].weight == 0).sum()))
@@ -44,13 +44,13 @@ class Keep(Callback):
 
     def on_fit_end(self, trainer, pl_module):
         seen = {"zeros": self.zeros, "mask": self.mask, "weights": pl_module.state_dict()}
-        torch.save(seen, Path(sys.argv[1]) / f"{sys.argv[2]}-rank{trainer.global_rank}.pt")
+        torch.save(seen, Path(sys.argv[1]) / f"{self.name}-rank{trainer.global_rank}.pt")
 
 
 if __name__ == "__main__":
-    how = {"magnitude": criteria.magnitude, "random": criteria.random, "taylor": criteria.Taylor()}[sys.argv[2]]
-    callback = DSD(0.5, (1, 1, 1), criterion=how, observe=4)
-    pl.Trainer(
-        max_epochs=3, accelerator="cpu", devices=2, strategy="ddp", logger=False, enable_checkpointing=False,
-        enable_progress_bar=False, enable_model_summary=False, callbacks=[callback, Keep(callback)],
-    ).fit(Net())  # fmt: skip
+    for name, how in {"magnitude": criteria.magnitude, "random": criteria.random, "taylor": criteria.Taylor()}.items():
+        callback = DSD(0.5, (1, 1, 1), criterion=how, observe=4)
+        pl.Trainer(
+            max_epochs=3, accelerator="cpu", devices=2, strategy="ddp", logger=False, enable_checkpointing=False,
+            enable_progress_bar=False, enable_model_summary=False, callbacks=[callback, Keep(callback, name)],
+        ).fit(Net())  # fmt: skip

@@ -1,0 +1,47 @@
+"""The runs that a config makes, in order, and where each lives."""
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from omegaconf import DictConfig, OmegaConf
+
+from dsd.results.identity import run_id
+from dsd.results.store import RunFolder, Store
+
+COUNTS = ("data", "model", "task", "optimizer", "method", "trainer", "seed", "init_from", "init_skip", "observe")
+
+
+def stages(cfg: DictConfig) -> Iterator[DictConfig]:
+    """The run; or, with `baseline_seed`, its first dense phase as a run of its own, and the rest, which starts from it."""
+    first = {"_target_": "dsd.plan.Phase", "name": "dense", **OmegaConf.to_container(cfg.recipe.dense, resolve=True)}  # type: ignore[dict-item]
+    phases = OmegaConf.to_container(cfg.method.phases, resolve=True)
+    if cfg.baseline_seed is None or not isinstance(phases, list) or phases[:1] != [first] or len(phases) == 1:
+        yield cfg
+        return
+    if not all(phase.get("reset_optimizer", True) for phase in phases[1:2]):
+        raise ValueError(
+            "baseline_seed starts the second phase from weights alone: it needs recipe.reset_optimizer=true"
+        )
+    shared, rest = cfg.copy(), cfg.copy()
+    OmegaConf.set_struct(shared, False)
+    shared.method = {"name": "baseline", "callbacks": [], "phases": [first]}
+    shared.seed, shared.baseline_seed, shared.force = cfg.baseline_seed, None, False  # force is about the arm
+    yield shared
+    rest.recipe.dense.epochs = 0
+    rest.method.phases.pop(0)
+    rest.init_from, rest.init_skip = place(shared)[0].run_id, []
+    yield rest
+
+
+def place(cfg: DictConfig) -> tuple[RunFolder, Any, dict[str, Any]]:
+    """The run's folder, the weights to start from (or None), and the resolved config."""
+    from dsd.weights import started_from  # torch takes seconds to import: --help answers at once
+
+    config: dict[str, Any] = OmegaConf.to_container(cfg, resolve=True, throw_on_missing=True)  # type: ignore[assignment]
+    if not isinstance(cfg.seed, int):
+        raise ValueError(f"seed must be a whole number, found {cfg.seed!r}")
+    store = Store(Path(cfg.runs))
+    weights, origin = started_from(cfg.init_from, store.root)
+    identity = {key: config[key] for key in COUNTS} | {"init_from": origin}
+    return store.run(run_id(identity)), weights, config

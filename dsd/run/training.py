@@ -1,0 +1,85 @@
+"""One training: fit by the plan, save, compress, test."""
+
+import json
+import logging
+from datetime import UTC, datetime
+from typing import Any
+
+import pytorch_lightning as pl
+import torch
+from hydra.utils import instantiate
+from omegaconf import DictConfig, OmegaConf
+
+from dsd.callbacks import Distributions, History, LastCheckpoint, PhaseProgress, PhaseWeights, PlanCallback, Seeds
+from dsd.compression import Archive, compress
+from dsd.console import hush
+from dsd.heap import keep_freed
+from dsd.plan import flat
+from dsd.processor import slow_precision
+from dsd.results.store import RunFolder, atomic_write
+from dsd.results.tracking import log_artifact
+from dsd.weights import initialise_, save_weights
+
+log = logging.getLogger("dsd")
+
+
+def train(cfg: DictConfig, folder: RunFolder, weights: Any, logger: Any) -> dict[str, Any]:
+    """Fit, save and test; what there is to say of it."""
+    hush()
+    keep_freed()
+    if cfg.threads:
+        torch.set_num_threads(cfg.threads)
+    if cfg.task.get("flush_denormal"):
+        torch.set_flush_denormal(True)  # before the first parallel operation: threads inherit it when they are made
+    torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]  # deterministic enough, and half the memory traffic
+    began = datetime.now(UTC)
+    pl.seed_everything(cfg.seed, workers=True, verbose=False)
+    data = instantiate(cfg.data)
+    data.prepare_data()
+    data.setup("fit")  # before the network is made: what is missing should be said at once
+    net = instantiate(cfg.model, **data.sizes)
+    if weights is not None:
+        kept = initialise_(net, weights, skip=cfg.init_skip)
+        log.info("started from %s%s", cfg.init_from, f"; new: {', '.join(kept)}" if kept else "")
+    else:
+        data.initialise_(net)
+    task = instantiate(cfg.task)(net, instantiate(cfg.optimizer))
+    phases = flat(instantiate(cfg.method.phases, _convert_="all"))
+    history, distributions = History(phases), Distributions(phases, bins=cfg.histogram_bins)
+    checkpoint = LastCheckpoint(folder.checkpoint, seconds=cfg.checkpoint.seconds)
+    extra: list[pl.Callback] = [PhaseProgress(phases)] if cfg.progress else []
+    extra += [PhaseWeights(phases, folder.path)] if cfg.save.phases else []
+    trainer = instantiate(
+        cfg.trainer, max_epochs=-1, logger=logger or False, enable_progress_bar=False, enable_model_summary=False,
+        num_sanity_val_steps=0, enable_checkpointing=True, default_root_dir=folder.path, limit_val_batches=None if data.val_size else 0,
+        callbacks=[Seeds(cfg.seed), PlanCallback(phases, seed=cfg.seed, observe=cfg.observe),
+                   *instantiate(cfg.method.callbacks), history, distributions, *extra, checkpoint],
+    )  # fmt: skip
+    if slow := slow_precision(trainer.precision, trainer.strategy.root_device):
+        log.warning(slow)
+    resume = str(folder.checkpoint) if folder.checkpoint.exists() and not cfg.force else None
+    trainer.fit(task, datamodule=data, ckpt_path=resume, weights_only=True if resume else None)
+    if trainer.is_global_zero:
+        save_weights(net, folder.final)
+        atomic_write(folder.path / "distributions.json", distributions.as_json())
+        if cfg.method.get("archive"):
+            archived(cfg, net, data.sizes, run=folder.run_id).save(folder.path / "model.dsd")
+    log_artifact(logger, folder.final, f"{cfg.name}-{folder.run_id}")
+    trainer.test(task, datamodule=data, verbose=False)
+    if trainer.is_global_zero and (samples := getattr(task, "samples", None)):
+        atomic_write(folder.path / "samples.jsonl", "".join(json.dumps(one) + "\n" for one in samples))
+    test = {name: float(value) for name, value in trainer.callback_metrics.items() if name.startswith("test/")}
+    return {
+        "name": cfg.name, "method": cfg.method.name, "profile": cfg.profile, "seed": cfg.seed,
+        "metrics": {"phases": history.phases, "test": test | {"test/n": data.test_size}},
+        "published": OmegaConf.to_container(cfg.published) if cfg.get("published") else None,
+        "history": history.rows, "updates": trainer.global_step, "images": history.images, "seconds": history.seconds,
+        "images_per_second": history.images / max(history.seconds, 1e-9), "restarts": history.restarts,
+        "started": began.isoformat(), "finished": datetime.now(UTC).isoformat(),
+    }  # fmt: skip
+
+
+def archived(cfg: DictConfig, net: Any, sizes: dict[str, int], **meta: str) -> Archive:
+    """The weights of `net` as an archive that says which network it is."""
+    model = json.dumps({**OmegaConf.to_container(cfg.model, resolve=True), **sizes})  # type: ignore[dict-item]
+    return compress(net.state_dict(), meta={"model": model, "experiment": cfg.name, **meta})

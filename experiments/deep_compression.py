@@ -11,11 +11,16 @@ import json
 import math
 import statistics
 import sys
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+import torch
+from hydra.utils import instantiate
+
 from dsd.compression import read_ledger
 from dsd.results.store import atomic_write
+from dsd.run.config import composed
 from experiments.declared import strays
 
 HERE = Path(__file__).parent / "deep_compression"
@@ -73,6 +78,18 @@ def merged(old: list[dict[str, Any]], new: list[dict[str, Any]]) -> list[dict[st
     return [by[key] for key in sorted(by)]
 
 
+def sizes(name: str) -> dict[str, int]:
+    """How many weights each layer of an experiment's network has."""
+    with torch.device("meta"):
+        net = instantiate(composed(f"experiment={name}").model)
+    return {key: weight.numel() for key, weight in net.named_parameters() if weight.dim() > 1}
+
+
+def ratio(percent: Mapping[str, float], n: Mapping[str, int]) -> float:
+    """Compression ratio of the weights alone, from the percentage that each layer is left with."""
+    return 100 * sum(n.values()) / math.fsum(percent[layer] * n[layer] for layer in n)
+
+
 def spread(values: list[float], digits: int = 2) -> str:
     """Mean and standard deviation."""
     mean = f"{math.fsum(values) / len(values):,.{digits}f}"
@@ -89,13 +106,16 @@ def report(found: list[dict[str, Any]]) -> str:
         if not rows:
             continue
         published = rows[0]["published"]
-        dense, shared = published["rows"][0], published["rows"][-1]
+        dense, shared, n = published["rows"][0], published["rows"][-1], sizes(name)
+        ours = [ratio({layer: r["layers"][layer]["percent"] for layer in n}, n) for r in rows]
+        theirs = ratio({layer: published["ledger"][layer]["percent"] for layer in n}, n)
         lines += [
             f"## {name}", "", f"{published['source']}; n = {len(rows)} seeds ({', '.join(str(r['seed']) for r in rows)}).", "",
             "| | ours, mean ± sd | published |", "|---|---|---|",
             f"| test error of the file, % | {spread([r['error'] for r in rows])} | {shared['top1']} (dense {dense['top1']}) |",
             f"| file, bytes | {spread([float(r['bytes']) for r in rows], 0)} | {shared['bytes']:,} |",
-            f"| compression ratio | {spread([r['ratio'] for r in rows])} | {dense['bytes'] / shared['bytes']:.0f} |",
+            f"| compression ratio, everything counted | {spread([r['ratio'] for r in rows])} | {dense['bytes'] / shared['bytes']:.0f} |",
+            f"| of the weights alone: the rows below added up | {spread(ours)} | {theirs:.1f} |",
         ]  # fmt: skip
         for phase in rows[0]["validation"]:
             lines.append(f"| validation error after {phase}, % | {spread([r['validation'][phase] for r in rows])} | |")
@@ -107,10 +127,10 @@ def report(found: list[dict[str, Any]]) -> str:
         for layer in rows[0]["layers"]:
             of = [r["layers"][layer] for r in rows]
             mean = {key: math.fsum(o[key] for o in of) / len(of) for key in of[0]}
-            theirs = published["ledger"].get(layer, {})
+            paper = published["ledger"].get(layer, {})
             lines.append(
                 f"| {layer} | {mean['kept %']:.1f} | {mean['weight bits']:.0f} → {mean['coded']:.2f} | {mean['index bits coded']:.2f} | "
-                f"{mean['percent']:.2f} | {theirs.get('kept', '')}, {theirs.get('percent', '')} |"
+                f"{mean['percent']:.2f} | {paper.get('kept', '')}, {paper.get('percent', '')} |"
             )
         lines.append("")
     return "\n".join(lines)

@@ -4,6 +4,7 @@ cfg -> data, model -> task -> Trainer.fit(plan) -> final weights -> Trainer.test
 """
 
 import gc
+import json
 import logging
 import os
 import sys
@@ -18,7 +19,7 @@ from hydra.core.hydra_config import HydraConfig
 from hydra.errors import HydraException
 from hydra.types import RunMode
 from hydra.utils import instantiate
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import DictConfig, MissingMandatoryValue, OmegaConf
 from rich import get_console
 from yaml import YAMLError
 
@@ -65,6 +66,8 @@ def job(cfg: DictConfig) -> None:
                 outcome = replace(
                     outcome, run_id=folder.run_id, log=str(folder.log), name=cfg.name, profile=cfg.profile, method=stage.method.name
                 )  # fmt: skip
+                if sweep and first:  # a job that is killed has said which run it was
+                    outcome.write(sweep)
                 if cfg.dry_run and (stage.force or not folder.finished):
                     outcome = replace(outcome, state="missing", epochs=total_epochs(config))
                     continue
@@ -72,8 +75,16 @@ def job(cfg: DictConfig) -> None:
                 outcome = replace(outcome, state=run(stage, folder, weights, config, wait=not last))
     except RunBusy as error:
         outcome = replace(outcome, state="busy", reason=str(error))
+    except MissingMandatoryValue as error:
+        outcome = replace(
+            outcome, state="failed", reason=f"{error.full_key} has no value: {error.full_key}=... sets it"
+        )
     except (Refused, ValueError, OSError) as error:
         outcome = replace(outcome, state="failed", reason=str(error))
+    except Exception as error:
+        if not sweep:
+            raise
+        outcome = replace(outcome, state="failed", reason=f"{type(error).__name__}: {error}")
     if outcome.reason:
         log.error(outcome.reason)
     if sweep and first:
@@ -115,9 +126,23 @@ def run(cfg: DictConfig, folder: RunFolder, weights: Any, config: dict[str, Any]
             group=f"{cfg.study}/{cfg.method.name}", tags=[cfg.profile, *cfg.tags], config=config | {"choices": choices},
         )  # fmt: skip
         with tracker as logger:
-            from dsd.run.training import train  # torch and Lightning take seconds to import: --help answers at once
+            from dsd.run.training import (  # torch and Lightning take seconds to import: --help answers at once
+                Diverged,
+                train,
+            )
 
-            result = train(cfg, folder, weights, logger)
+            try:
+                result = train(cfg, folder, weights, logger)
+            except Diverged as error:
+                why = {
+                    "run_id": folder.run_id,
+                    "seed": cfg.seed,
+                    "config": config | {"choices": choices},
+                    "reason": str(error),
+                }
+                if first:
+                    atomic_write(folder.diverged, json.dumps(why, indent=1) + "\n")
+                raise
         if first:
             atomic = {"run_id": folder.run_id, "config": config | {"choices": choices}, "git": git_state(CONF.parent)}
             folder.write_result(result | atomic | {"versions": versions(), "hardware": hardware()})

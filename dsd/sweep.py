@@ -26,6 +26,7 @@ from hydra.experimental.callback import Callback
 from rich import get_console
 from rich.box import SIMPLE_HEAD
 from rich.table import Table
+from rich.text import Text
 
 from dsd.results.schema import Result
 from dsd.results.store import Store, atomic_write
@@ -83,7 +84,9 @@ def sweep_table(found: list[Outcome]) -> Table:
     for outcome in found:
         varied = ", ".join(word for word in outcome.overrides if word not in alike)
         why = "\n".join(part for part in (outcome.reason, outcome.log) if part) if outcome.reason else ""
-        table.add_row(str(outcome.job), varied, outcome.run_id, outcome.state, why)
+        table.add_row(
+            str(outcome.job), Text(varied), outcome.run_id, outcome.state, Text(why)
+        )  # not markup: "tags=[a]"
     return table
 
 
@@ -132,6 +135,17 @@ def hours(seconds: float) -> str:
     return f"{seconds / 60:.0f} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"
 
 
+def time_left(missing: Iterable[Outcome], store: Store) -> str:
+    """The estimate in words, or why there is none."""
+    try:
+        seconds, n = estimate(missing, store.results())
+    except ValueError as error:  # some other run's result
+        return f"unknown: {error}"
+    if seconds is None:
+        return "unknown: no run of the same experiment is finished"
+    return f"about {hours(seconds)} of training one job after another, from {n} finished runs"
+
+
 class Sweep(Callback):
     """Hydra's callback: it knows where a sweep's jobs leave their outcomes; `close` prints the table."""
 
@@ -152,9 +166,5 @@ class Sweep(Callback):
             console.print("busy: the same command skips them once they are finished, or takes them over if they die.")
         missing = [outcome for outcome in found if outcome.state == "missing"]
         if missing:
-            seconds, n = estimate(missing, Store(cls.runs).results())
-            left = "unknown: no run of the same experiment is finished" if seconds is None else (
-                f"about {hours(seconds)} of training one job after another, from {n} finished runs"
-            )  # fmt: skip
-            console.print(f"time left: {left}")
+            console.print(f"time left: {time_left(missing, Store(cls.runs))}", markup=False)
         return bool(found) and not any(outcome.state in INCOMPLETE for outcome in found)

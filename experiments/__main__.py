@@ -16,7 +16,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from dsd.results import records, samples
+from dsd.results import diverged, records, samples
 from dsd.results.analysis import analyse
 from dsd.results.report import Section, section, write
 from dsd.results.store import Store, atomic_write
@@ -61,7 +61,12 @@ def report(name: str, runs: Path, folder: Path, only: Sequence[str] = ()) -> lis
         records.write(path, everything)
     weights = kept_weights(folder / "weights.json", studies, everything, store)
     shown = kept_samples(folder / "samples.json", studies, everything, store)
-    sections = [section(analyse(s, everything), everything, weights.get(s.name), shown.get(s.name)) for s in studies]
+    unfinished = list(store.diverged())
+    new_lost = [one for s in studies if not only or s.name in only for one in diverged.collect(s, unfinished)]
+    lost = diverged.kept(folder / "diverged.json", new_lost, everything)
+    sections = [
+        section(analyse(s, everything, lost), everything, weights.get(s.name), shown.get(s.name)) for s in studies
+    ]
     write(folder, module.TITLE, sections, f"python -m experiments {name}")
     return sections
 
@@ -126,8 +131,10 @@ def main(words: Sequence[str]) -> int:
         print(f"\n{part.findings.study.title}")
         for judged in part.findings.judged:
             print(
-                f"  {judged.verdict.sentence if judged.verdict else f'{judged.claim.text}: not tested yet, {judged.why_not}.'}"
+                f"  {judged.verdict.sentence if judged.verdict else f'{judged.claim.text}: not tested, {judged.why_not}.'}"
             )
+        for arm, seeds in part.findings.diverged.items():
+            print(f"  diverged: {arm}, seed {', '.join(map(str, seeds))}")
         if part.commands:
             print(f"  missing, {sum(map(len, part.findings.missing.values()))} runs:")
             print("\n".join(f"    {command}" for command in part.commands))

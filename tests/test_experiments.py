@@ -40,7 +40,7 @@ def test_without_runs_it_says_what_to_run_and_trains_nothing(tmp_path, capsys):
     assert "missing, 12 runs" in said
     assert "method=dsd seed=0,1,2,3" in said
     assert not (tmp_path / "none").exists()
-    assert "not tested yet" in Path(tmp_path / "report" / "report.html").read_text()
+    assert "not tested" in Path(tmp_path / "report" / "report.html").read_text()
 
 
 def test_a_damaged_record_is_an_error_in_words(tmp_path, capsys):

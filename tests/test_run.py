@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from dsd.console import Refused, recorded
-from dsd.results.store import RunFolder
+from dsd.results.store import RunFolder, Store
 from tests.warm import call
 
 ROOT = Path(__file__).parents[1]
@@ -119,6 +119,7 @@ def test_init_from_another_run(finished, tmp_path):
         (["recipe.dense.rate.rate=1e9"], "training diverged"),
         (["profile=cpu", "data.root=/nonexistent"], "data.download=true"),
         (["experiment=dsd_resnet18", "profile=paper", "data.root=/nonexistent"], "profile=quick"),
+        (["model=timm"], "model.name has no value: model.name=... sets it"),
         (["seed=one"], "seed must be a whole number, found 'one'"),
     ],
     ids=lambda value: value[0] if isinstance(value, list) else "",
@@ -128,6 +129,10 @@ def test_what_is_wrong_is_said(words, says, tmp_path):
     assert code in (1, 2)
     assert says in said
     assert "Traceback" not in said
+    lost = list(Store(tmp_path).diverged())
+    assert [(one["seed"], one["config"]["method"]["name"]) for one in lost] == [(0, "dsd")] * (
+        says == "training diverged"
+    )
 
 
 def test_a_full_disk_keeps_the_last_whole_checkpoint(tmp_path):

@@ -8,8 +8,9 @@ from omegaconf import OmegaConf
 from rich.console import Console
 
 from dsd.plan import Plan, flat
+from dsd.results.store import Store
 from dsd.run.config import composed
-from dsd.sweep import Outcome, Sweep, ended, estimate, hours, outcomes, sweep_table, total_epochs
+from dsd.sweep import Outcome, Sweep, ended, estimate, hours, outcomes, sweep_table, time_left, total_epochs
 
 DONE = Outcome(10, ["method=dsd", "seed=10"], "aaa", "done", 3.5)
 FAILED = Outcome(2, ["method=dsd", "seed=2"], "bbb", "failed", 0.5, 0.0, "no such data", "runs/bbb/run.log")
@@ -106,3 +107,19 @@ def test_epochs_are_those_of_the_plan(method, epochs):
 @pytest.mark.parametrize(("seconds", "words"), [(42, "42 s"), (720, "12 min"), (12240, "3.4 h")])
 def test_time_in_words(seconds, words):
     assert hours(seconds) == words
+
+
+def test_brackets_are_no_markup():
+    console = Console(file=io.StringIO(), width=200)
+    odd = Outcome(0, ["tags=[mnist]", "seed=1"], state="failed", reason="cannot read [/data/x.npz]", log="l")
+    console.print(sweep_table([odd, DONE]))
+    assert "tags=[mnist]" in console.file.getvalue()
+    assert "cannot read [/data/x.npz]" in console.file.getvalue()
+
+
+def test_a_foreign_result_costs_the_estimate_only(tmp_path):
+    (tmp_path / "aaa").mkdir()
+    (tmp_path / "aaa" / "result.json").write_text('{"schema": 0}')
+    said = time_left([Outcome(0, [], state="missing")], Store(tmp_path))
+    assert said.startswith("unknown: ")
+    assert "result.json" in said

@@ -64,9 +64,13 @@ class LastCheckpoint(Checkpoint):
         self._saved = time.monotonic()
 
 
-def diverged(trainer: pl.Trainer) -> ValueError:
+class Diverged(ValueError):
+    """The loss or a weight is NaN or infinite. A result of its run, which studies count."""
+
+
+def diverged(trainer: pl.Trainer) -> Diverged:
     """The error for a loss or weights that are NaN or infinite."""
-    return ValueError(
+    return Diverged(
         f"training diverged: the loss or a weight is not finite at update {trainer.global_step}. Lower the learning rate "
         "of this phase, clip gradients (trainer.gradient_clip_val=1) or use precision 32-true; what was saved before is kept"
     )

@@ -44,6 +44,7 @@ class Judged:
     checks: tuple[str, ...]
     verdict: st.Verdict | None
     why_not: str = ""
+    caution: str = ""  # what the verdict's test assumes and the values do not show
 
 
 @dataclass(frozen=True)
@@ -55,6 +56,7 @@ class Findings:
     judged: tuple[Judged, ...]
     decomposition: st.Decomposition | None
     missing: dict[str, list[int]]
+    diverged: dict[str, list[int]]  # seeds, by arm
 
 
 def values(study: Study, records: Sequence[Mapping[str, Any]], arm: str, metric: Metric, phase: int = -1) -> Values:
@@ -62,15 +64,19 @@ def values(study: Study, records: Sequence[Mapping[str, Any]], arm: str, metric:
     return {r["seed"]: metric.of(r, phase) for r in records if r["study"] == study.name and r["arm"] == arm}
 
 
-def analyse(study: Study, records: Sequence[Mapping[str, Any]]) -> Findings:
-    """Everything the report says of a study. A claim whose runs are missing is left open and says so."""
-    first = [_weigh(study, records, claim) for claim in study.claims]
+def analyse(study: Study, records: Sequence[Mapping[str, Any]], lost: Sequence[Mapping[str, Any]] = ()) -> Findings:
+    """Everything the report says of a study. A claim whose runs are missing, or diverged (`lost`), is left open and says so."""
+    diverged: dict[str, list[int]] = {}
+    for one in (one for one in lost if one["study"] == study.name):
+        diverged.setdefault(one["arm"], []).append(one["seed"])
+    first = [_weigh(study, records, claim, diverged) for claim in study.claims]
     p = {claim.text: judged.p for claim, judged in zip(study.claims, first, strict=True)}
     holm, bh = st.holm(p), st.benjamini_hochberg(p)
-    tests = max(1, sum(value is not None for value in p.values()))
+    tests = max(1, len(p))  # Holm counts those that have no p yet
     judged = tuple(_judge(study, replace(j, holm=holm[j.claim.text], bh=bh[j.claim.text]), tests) for j in first)
     lines = tuple(_line(study, records, row) for row in study.rows)
-    return Findings(study, lines, judged, _decompose(study, records), missing(study, records))
+    gain = None if set(study.decomposition or ()) & diverged.keys() else _decompose(study, records)
+    return Findings(study, lines, judged, gain, missing(study, [*records, *lost]), diverged)
 
 
 def _line(study: Study, records: Sequence[Mapping[str, Any]], row: Row) -> Line:
@@ -132,9 +138,14 @@ def _summary(found: Sequence[float]) -> st.Summary | None:
     return st.Summary(n, mean, math.sqrt(math.fsum((v - mean) ** 2 for v in found) / (n - 1)) if n > 1 else None)
 
 
-def _weigh(study: Study, records: Sequence[Mapping[str, Any]], claim: Claim) -> Judged:
+def _weigh(
+    study: Study, records: Sequence[Mapping[str, Any]], claim: Claim, diverged: Mapping[str, Sequence[int]]
+) -> Judged:
     """The claim's test and the others beside it, uncorrected."""
     empty = Judged(claim, None, None, None, None, None, None, None, (), None)
+    if gone := {arm: diverged[arm] for arm in (claim.treated, claim.control) if arm in diverged}:
+        said = ", ".join(f"{arm} with {words.plural(len(seeds), 'seed')}" for arm, seeds in gone.items())
+        return replace(empty, why_not=f"{said} diverged, and the runs that are left would flatter it")
     metric = study.metrics[0]
     treated, control = (values(study, records, arm, metric, claim.phase) for arm in (claim.treated, claim.control))
     if claim.test == "one-sample t" and len(control) > 1:
@@ -149,27 +160,32 @@ def _weigh(study: Study, records: Sequence[Mapping[str, Any]], claim: Claim) -> 
     seed, n = 0, study.resamples
     checks: tuple[str, ...]
     if claim.spread:
-        by_f = st.f_test(a, b, confidence=c)
-        checks = (st.brown_forsythe(a, b).sentence,)
-        if claim.test == "paired t":
-            checks += (st.pitman_morgan(treated, control, confidence=c, missing="drop").sentence,)
-        return replace(empty, spread=by_f, p=by_f.p, checks=checks)
+        spread, checks = st.f_test(a, b, confidence=c), (st.brown_forsythe(a, b).sentence,)
+        if claim.test == "paired t":  # the other two take pairs for independent
+            checks += (spread.sentence,)
+            spread = st.pitman_morgan(treated, control, confidence=c, missing="drop")
+        return replace(empty, spread=spread, p=spread.p, checks=checks)
     if claim.test == "paired t":
         found = st.paired_t(treated, control, confidence=c, missing="drop")
         differences = [treated[s] - control[s] for s in sorted(common)]
+        normal = st.normality(differences, alpha=1 - c)
+        caution = "" if normal.normal in (True, None) else "the differences are not normal: weigh the other tests below"
         checks = (
             st.wilcoxon(treated, control, confidence=c, missing="drop").sentence,
             st.paired_permutation(treated, control, confidence=c, resamples=n, seed=seed, missing="drop").sentence,
-            st.normality(differences, alpha=1 - c).sentence,
+            normal.sentence,
         )
         size = st.cohens_dz(treated, control, confidence=c, missing="drop")
         boot = st.paired_bootstrap(treated, control, confidence=c, resamples=n, seed=seed, missing="drop")
     elif claim.test == "Welch t":
         found = st.welch(a, b, confidence=c)
+        each = {arm: st.normality(v, alpha=1 - c) for arm, v in ((claim.treated, a), (claim.control, b))}
+        odd = [arm for arm, normal in each.items() if normal.normal is False]
+        caution = f"{' and '.join(odd)} not normal: weigh the other tests below" if odd else ""
         checks = (
             st.student(a, b, confidence=c).sentence,
             st.permutation(a, b, confidence=c, resamples=n, seed=seed).sentence,
-            *(f"{arm}: {st.normality(v, alpha=1 - c).sentence}" for arm, v in ((claim.treated, a), (claim.control, b))),
+            *(f"{arm}: {normal.sentence}" for arm, normal in each.items()),
         )
         size = st.hedges_g(a, b, confidence=c)
         boot = st.unpaired_bootstrap(a, b, confidence=c, resamples=n, seed=seed)
@@ -178,7 +194,7 @@ def _weigh(study: Study, records: Sequence[Mapping[str, Any]], claim: Claim) -> 
         return replace(empty, comparison=found, p=found.p, checks=(st.normality(a, alpha=1 - c).sentence,))
     tost = st.equivalence(found.effect, margin=study.margin, alpha=1 - c).sentence
     checks = (*checks, tost, *_spoken_check(study, records, claim))
-    return replace(empty, comparison=found, p=found.p, size=size, bootstrap=boot, checks=checks)
+    return replace(empty, comparison=found, p=found.p, size=size, bootstrap=boot, checks=checks, caution=caution)
 
 
 def _judge(study: Study, judged: Judged, tests: int) -> Judged:
@@ -195,7 +211,7 @@ def _judge(study: Study, judged: Judged, tests: int) -> Judged:
         claim.text, judged.comparison, better=study.metrics[0].better, margin=study.margin, alpha=alpha, power=study.power,
         corrected_p=judged.holm, tests=tests,
     )  # fmt: skip
-    return replace(judged, verdict=said)
+    return replace(judged, verdict=replace(said, reason="; ".join(s for s in (said.reason, judged.caution) if s)))
 
 
 def _decompose(study: Study, records: Sequence[Mapping[str, Any]]) -> st.Decomposition | None:

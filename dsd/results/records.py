@@ -20,6 +20,7 @@ from dsd.results.study import Arm, Study, belongs
 
 Record = dict[str, Any]
 OMITTED = (*IGNORED, "profiles")  # says nothing about the numbers, and may name folders of a machine
+COUNTED = ("/error1", "/error5")
 COLUMNS = ("update", "epoch", "rate", "train/loss")  # and the study's metric of the validation set
 
 
@@ -133,5 +134,10 @@ def _differences(a: Mapping[str, Any], b: Mapping[str, Any]) -> str:
 
 def _rounded(value: Any) -> Any:
     if isinstance(value, Mapping):
-        return {key: _rounded(item) for key, item in value.items()}
+        return {key: _counted(item) if str(key).endswith(COUNTED) else _rounded(item) for key, item in value.items()}
     return float(f"{value:.6g}") if isinstance(value, float) else value
+
+
+def _counted(value: Any) -> Any:
+    """A share of images in %: what float32 added to it goes, so that equal counts are ties to a rank test."""
+    return round(value, 4) if isinstance(value, float) else value

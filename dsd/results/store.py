@@ -3,6 +3,7 @@
     runs/<run id>/result.json               the result; its existence means that the run is finished
                   config.yaml, run.log      the resolved config and the log
                   checkpoints/last.ckpt     where an interrupted run continues
+                  diverged.json             its config and why, if its numbers became infinite and it is not finished since
                   final.safetensors         the final weights, which are the ones measured
 
 Files are written beside their place, flushed to the disk and renamed, so a crash or a full disk leaves the old file.
@@ -56,6 +57,10 @@ class RunFolder:
         return self.path / "checkpoints" / "last.ckpt"
 
     @property
+    def diverged(self) -> Path:
+        return self.path / "diverged.json"
+
+    @property
     def final(self) -> Path:
         return self.path / "final.safetensors"
 
@@ -82,6 +87,7 @@ class RunFolder:
         check_result(complete, str(self.result), self.run_id)
         text = json.dumps(complete, indent=1, ensure_ascii=False, allow_nan=False)
         atomic_write(self.result, text + "\n")
+        self.diverged.unlink(missing_ok=True)
 
     def read_result(self) -> Result:
         """The finished result of this run.
@@ -164,6 +170,12 @@ class Store:
         for folder in self._folders():
             if folder.result.exists():
                 yield folder.read_result()
+
+    def diverged(self) -> Iterator[dict[str, Any]]:
+        """{run_id, seed, config, reason} of each run that diverged and is not finished since."""
+        for folder in self._folders():
+            if folder.diverged.exists() and not folder.result.exists():
+                yield json.loads(folder.diverged.read_text(encoding="utf-8"))
 
     def find(self, prefix: str) -> RunFolder:
         """The one run, finished or not, whose id begins with `prefix`. Raises ValueError with the candidates."""

@@ -174,7 +174,7 @@ def _value(text: str, seed: int) -> object:
 
 
 def missing(study: Study, records: Sequence[Mapping[str, Any]]) -> dict[str, list[int]]:
-    """The seeds that are not there yet, by arm; arms that are complete are left out."""
+    """The seeds that are not there yet, by arm; arms that are complete are left out. `records`: also those that diverged."""
     there = {(record["arm"], record["seed"]) for record in records if record["study"] == study.name}
     lacking = {arm.name: [s for s in study.seeds_of(arm) if (arm.name, s) not in there] for arm in study.arms}
     return {name: seeds for name, seeds in lacking.items() if seeds}

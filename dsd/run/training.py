@@ -11,6 +11,7 @@ from hydra.utils import instantiate
 from omegaconf import DictConfig, OmegaConf
 
 from dsd.callbacks import Distributions, History, LastCheckpoint, PhaseProgress, PhaseWeights, PlanCallback, Seeds
+from dsd.callbacks.checkpoint import Diverged
 from dsd.compression import Archive, compress
 from dsd.console import hush
 from dsd.heap import keep_freed
@@ -21,6 +22,7 @@ from dsd.results.tracking import log_artifact
 from dsd.weights import initialise_, save_weights
 
 log = logging.getLogger("dsd")
+__all__ = ["Diverged", "archived", "train"]
 
 
 def train(cfg: DictConfig, folder: RunFolder, weights: Any, logger: Any) -> dict[str, Any]:

@@ -23,6 +23,7 @@ from dsd.results.statistics import (
     one_sample_t,
     paired_bootstrap,
     paired_t,
+    pitman_morgan,
     power_of,
     seeds_needed,
     spread_verdict,
@@ -150,6 +151,17 @@ def test_that_many_seeds_do_find_the_effect() -> None:
     assert m is not None
     wins = [f_test(draw.normal(0, 0.5, m), draw.normal(0, 1, m), confidence=0.95).p < 0.05 for _ in range(1500)]  # type: ignore[operator]
     assert 0.8 - 4 * math.sqrt(0.16 / 1500) < np.mean(wins) < 0.85
+
+
+@pytest.mark.parametrize("correlation", [0.4, 0.9])
+def test_pairs_that_go_together_need_fewer_seeds_for_a_ratio(correlation: float) -> None:
+    n = fewest_for_ratio(ratio=0.75, power=0.8, alpha=0.05, apart=1 - correlation**2)
+    assert n is not None
+    draw, wins = np.random.default_rng(3), []
+    for _ in range(600):
+        both = draw.multivariate_normal([8, 8], [[0.5625, 0.75 * correlation], [0.75 * correlation, 1]], n)
+        wins.append(pitman_morgan(*(dict(enumerate(arm)) for arm in both.T), confidence=0.95).p < 0.05)  # type: ignore[operator]
+    assert 0.8 - 4 * math.sqrt(0.16 / 600) < np.mean(wins) < 0.88
 
 
 # --- verdicts ---

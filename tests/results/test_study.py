@@ -4,9 +4,11 @@ import json
 import math
 import random
 
+import numpy as np
 import pytest
 
-from dsd.results import records
+from dsd.results import diverged, records
+from dsd.results import statistics as st
 from dsd.results.analysis import analyse
 from dsd.results.figures import curves, forest, points, weights
 from dsd.results.store import Store
@@ -216,3 +218,52 @@ def test_figures_say_in_words_what_they_show(kept):
 
 def test_figures_are_the_same_every_time(kept):
     assert points(analyse(STUDY, kept)).svg == points(analyse(STUDY, kept)).svg
+
+
+def test_pairs_that_go_together_are_not_taken_for_independent(kept):
+    *_, steadies = analyse(STUDY, kept).judged
+    assert steadies.spread.test == "Pitman-Morgan t"
+    assert steadies.spread.apart < 0.05, "the seeds' own spread is common to both arms"
+    alone = st.f_test(
+        [r["test"]["test/error1"] for r in kept if r["arm"] == "dsd"],
+        [r["test"]["test/error1"] for r in kept if r["arm"] == "finetune"],
+        confidence=0.95,
+    )
+    assert steadies.spread.interval.high < alone.interval.high
+    assert steadies.verdict.outcome == "not supported", "a ratio near 1 is shown by 8 pairs, hardly by 8 and 8"
+
+
+def test_what_diverged_counts_against_its_arm(kept, tmp_path):
+    folder = Store(tmp_path).run("dsd-3")
+    folder.path.mkdir()
+    folder.diverged.write_text(json.dumps({"run_id": "dsd-3", "seed": 3, "config": config("dsd", 3), "reason": "NaN"}))
+    lost = diverged.collect(STUDY, Store(tmp_path).diverged())
+    assert lost == [{"study": "toy", "arm": "dsd", "seed": 3, "run_id": "dsd-3", "reason": "NaN"}]
+    left = [r for r in kept if (r["arm"], r["seed"]) != ("dsd", 3)]
+    found = analyse(STUDY, left, lost)
+    assert found.missing == {}, "its command would only diverge again"
+    assert found.diverged == {"dsd": [3]}
+    assert {j.verdict for j in found.judged} == {None}
+    assert "dsd with 1 seed diverged" in found.judged[0].why_not
+    assert found.decomposition is None
+    assert analyse(STUDY, left).judged[0].verdict.outcome == "supported", "which the survivors alone would say"
+    path = tmp_path / "diverged.json"
+    assert diverged.kept(path, lost, left) == json.loads(path.read_text()) == lost
+    assert diverged.kept(path, [], left) == lost, "without its folder, too"
+    assert diverged.kept(path, [], kept) == json.loads(path.read_text()) == [], "it has been finished since"
+
+
+def test_a_verdict_says_when_its_test_does_not_fit(kept):
+    assert analyse(STUDY, kept).judged[0].caution == ""
+    odd = [r | {"test": {"test/error1": 40.0}} if (r["arm"], r["seed"]) == ("baseline", 0) else r for r in kept]
+    assert (
+        analyse(STUDY, odd)
+        .judged[1]
+        .verdict.sentence.endswith("the differences are not normal: weigh the other tests below.")
+    )
+
+
+def test_equal_counts_of_errors_are_ties():
+    noisy = [result("dsd", seed, 100 * (1 - np.float64(np.float32(1 - 0.0082)))) for seed in (0,)]
+    (one,) = records.collect(STUDY, noisy)
+    assert one["test"]["test/error1"] == 0.82

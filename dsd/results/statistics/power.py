@@ -64,13 +64,20 @@ def seeds_needed(*, difference: float, sds: tuple[float, ...], power: float, alp
     return Seeds(n, difference, sds, power, alpha, sentence)
 
 
-def fewest_for_ratio(*, ratio: float, power: float, alpha: float) -> int | None:
-    """The fewest seeds in each arm with which the F test finds this ratio of standard deviations; normal data."""
+def fewest_for_ratio(*, ratio: float, power: float, alpha: float, apart: float = 1.0) -> int | None:
+    """The fewest seeds in each arm with which the F test finds this ratio of standard deviations; normal data.
+
+    Pairs with a correlation r need fewer, for the Pitman-Morgan test (by a noncentral t): `apart` = 1 - r^2 of them.
+    """
     words.probability("power", power)
     words.probability("alpha", alpha)
     words.positive("ratio", ratio)
 
     def found(n: int) -> bool:
+        if apart < 1:
+            df, away = max(n - 2, 1), abs(ratio - 1 / ratio) / 2
+            critical, shift = float(stats.t.isf(alpha / 2, df)), away * math.sqrt(df / apart)
+            return n > 2 and float(stats.nct.sf(critical, df, shift) + stats.nct.cdf(-critical, df, shift)) >= power
         low, high = (float(stats.f.isf(tail, n - 1, n - 1)) / ratio**2 for tail in (1 - alpha / 2, alpha / 2))
         return float(stats.f.cdf(low, n - 1, n - 1) + stats.f.sf(high, n - 1, n - 1)) >= power
 

@@ -31,6 +31,7 @@ class Spread:
     df: tuple[float, ...]
     p: float | None
     notes: tuple[str, ...] = ()
+    apart: float = 1.0  # 1 - r^2 of the pairs: what of them is not common to both; 1 for independent groups
 
     @property
     def sentence(self) -> str:
@@ -86,17 +87,17 @@ def pitman_morgan(
     left_out = (f"{words.plural(len(pairs.dropped), 'seed')} without a pair left out",) if pairs.dropped else ()
     if not first.std or not second.std:
         return Spread("Pitman-Morgan t", *groups, None, None, None, (), None, (*left_out, _why_not(groups)))
-    together = 1 - float(np.corrcoef(a, b)[0, 1]) ** 2
-    if len(a) < 3 or together <= 1e-12:
+    apart = 1 - float(np.corrcoef(a, b)[0, 1]) ** 2
+    if len(a) < 3 or apart <= 1e-12:
         why = "two pairs are too few" if len(a) < 3 else "one arm follows the other exactly"
         return Spread("Pitman-Morgan t", *groups, None, None, None, (), None, (*left_out, why))
     ratio, df = first.std / second.std, len(a) - 2.0
-    statistic = (ratio - 1 / ratio) * math.sqrt(df / together) / 2
-    reach = 1 + 2 * together * float(stats.t.isf((1 - confidence) / 2, df)) ** 2 / df
+    statistic = (ratio - 1 / ratio) * math.sqrt(df / apart) / 2
+    reach = 1 + 2 * apart * float(stats.t.isf((1 - confidence) / 2, df)) ** 2 / df
     low, high = (ratio * math.sqrt(reach + side * math.sqrt(reach**2 - 1)) for side in (-1, 1))
     p = 2 * float(stats.t.sf(abs(statistic), df))
     found = Interval(low, high, confidence, "Pitman-Morgan")
-    return Spread("Pitman-Morgan t", *groups, ratio, found, statistic, (df,), p, left_out)
+    return Spread("Pitman-Morgan t", *groups, ratio, found, statistic, (df,), p, left_out, apart)
 
 
 def _tails(confidence: float) -> tuple[float, float]:

@@ -116,7 +116,7 @@ def spread_verdict(
         return Verdict(claim, "not supported", f"it is the reverse: {seen}", n, p)
     if low is not None and low > ratio:
         return Verdict(claim, "not supported", f"a ratio as low as {words.number(ratio)} is excluded: {seen}", n, p)
-    needed = fewest_for_ratio(ratio=ratio, power=power, alpha=alpha / tests)
+    needed = fewest_for_ratio(ratio=ratio, power=power, alpha=alpha / tests, apart=spread.apart)
     return Verdict(claim, "undecided", f"{seen}; {_need(needed, n, ratio)}", n, p, needed)
 
 

@@ -114,10 +114,11 @@ def do_compress(asked: argparse.Namespace, console: Any) -> int:
     from dsd.compression import compress
     from dsd.inspection import published
     from dsd.oneshot import check_finite, made_small
-    from dsd.source import found, notes
+    from dsd.source import found, make_place, notes
     from dsd.weights import load_weights
 
     path = found(asked.file)
+    make_place(asked.out, path)
     state = load_weights(path)
     check_finite(state, path.name)
     said = notes(path) | pairs(asked.meta)

@@ -7,7 +7,7 @@ Published numbers stand beside it where the archive's meta names an experiment (
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -21,7 +21,7 @@ from rich.table import Table
 from torch import Tensor
 
 from dsd.compression import compress, read_ledger, sizes_beside
-from dsd.ledger import Ledger
+from dsd.ledger import Ledger, Row
 from dsd.results.figures import COLOURS, Figure
 from dsd.source import is_checkpoint, notes, tensors
 
@@ -91,7 +91,8 @@ def inspect(path: Path, *, beside: bool = False) -> Inspection:
 
 
 def histogram(value: Tensor, distinct: int, bins: int = 64) -> Histogram:
-    """Where the finite values of a tensor lie. `distinct`: how many values it shares, 0 if none; only few are marked."""
+    """Where the finite values of a tensor lie, of complex ones their sizes. `distinct`: how many values it shares, 0 if none; only few are marked."""
+    value = value.abs() if value.is_complex() else value
     flat = value.detach().reshape(-1).to("cpu", torch.float32).numpy()
     finite = flat[np.isfinite(flat) & (flat != 0)]
     limit = float(np.abs(finite).max()) if finite.size else 1.0
@@ -120,11 +121,17 @@ def lines(found: Inspection) -> list[Line]:
         ) for row in rows if len(row.shape) > 1
     ]  # fmt: skip
     if small := [row for row in rows if len(row.shape) < 2]:
-        n, kept = sum(row.n for row in small), sum(row.kept for row in small)
+        n, kept = _entries(small)
         made.append(Line(f"{len(small)} vectors and scalars", n=n, kept=kept, total=sum(row.total for row in small)))
-    n, kept = sum(row.n for row in rows), sum(row.kept for row in rows)
+    n, kept = _entries(rows)
     published = found.published.get("total", {})
     return [*made, Line("all, with the file's head", n=n, kept=kept, total=found.ledger.size, published=published)]
+
+
+def _entries(rows: Sequence[Row]) -> tuple[int, int]:
+    """(all, those that are not 0), tied tensors once."""
+    once = [row for row in rows if row.form != "tied"]
+    return sum(row.n for row in once), sum(row.kept for row in once)
 
 
 def table(found: Inspection) -> Table:

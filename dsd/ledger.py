@@ -89,13 +89,13 @@ class Ledger:
 
     @property
     def shannon_bytes(self) -> float:
-        """The order-0 bound of positions and indices of all sparse tensors."""
+        """The order-0 bound of positions and indices of all sparse tensors that share values."""
         return sum(row.shannon_bits for row in self.rows) / 8
 
     @property
     def stream_bytes(self) -> int:
         """What those positions and indices took."""
-        return sum(row.stream_bytes for row in self.rows if row.form == "sparse")
+        return sum(row.stream_bytes for row in self.rows if row.shannon_bits)
 
     def table(self, published: Mapping[str, Mapping[str, float]] | None = None) -> Table:
         """The paper's table. `published` maps tensor names, and "total", to {"percent": coded size in %}."""
@@ -116,7 +116,8 @@ class Ledger:
         others = [row for row in self.rows if row.form != "sparse"]
         rest = sum(row.total for row in others)
         blank = [""] * (len(heads) - 1) + ([""] if published else [])
-        table.add_row(f"{len(others)} others", f"{sum(row.n for row in others):,}", *blank, f"{rest:,}")
+        own = sum(row.n for row in others if row.form != "tied")  # the file has tied ones once
+        table.add_row(f"{len(others)} others", f"{own:,}", *blank, f"{rest:,}")
         table.add_row("around them", "", *blank, f"{sum(self.around.values()):,}")
         total = [f"{self.fp32_bytes // 4:,}", *[""] * (len(heads) - 2), f"{100 / self.ratio:.2f}"]
         table.add_row(

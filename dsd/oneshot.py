@@ -13,6 +13,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from dsd.coding.archive import DTYPES
 from dsd.packing import memory
 from dsd.quantization.budget import choices, frontier
 from dsd.quantization.codebook import Codebook
@@ -125,7 +126,10 @@ def made_small(
 def check_finite(state: Mapping[str, Tensor], source: str) -> None:
     """Nothing, or a ValueError that names the tensor with NaN or infinity."""
     for name, value in state.items():
-        wrong = int((~torch.isfinite(value)).sum()) if value.is_floating_point() else 0
+        known = (
+            value.layout == torch.strided and str(value.dtype).removeprefix("torch.") in DTYPES
+        )  # else compress says so
+        wrong = int((~torch.isfinite(value)).sum()) if known and value.is_floating_point() else 0
         if wrong:
             raise ValueError(
                 f"{name} of {source} has {wrong:,} values that are NaN or infinite: the training has diverged"
@@ -142,6 +146,8 @@ def differences(one: Mapping[str, Tensor], other: Mapping[str, Tensor]) -> list[
         a, b = one[name], other[name]
         if a.shape != b.shape or a.dtype != b.dtype:
             lines.append(f"{name}: {tuple(a.shape)} {a.dtype}, and {tuple(b.shape)} {b.dtype}")
+        elif a.layout != b.layout:
+            lines.append(f"{name}: {a.layout}, and {b.layout}")
         elif unlike := int((_bytes(a) != _bytes(b)).any(1).sum()):
             lines.append(f"{name}: {unlike:,} of {a.numel():,} values differ")
     return lines

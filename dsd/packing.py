@@ -190,4 +190,5 @@ def memory(tensor: Tensor) -> tuple[Any, ...]:
     """Equal for two tensors that are one in memory; empty ones are never the same."""
     if not isinstance(tensor, Tensor) or tensor.layout != torch.strided or tensor.numel() == 0:
         return (id(tensor),)
-    return (tensor.device, tensor.data_ptr(), tensor.dtype, tuple(tensor.shape), tensor.stride())
+    lazy = (tensor.is_conj(), tensor.is_neg())
+    return (tensor.device, tensor.data_ptr(), tensor.dtype, tuple(tensor.shape), tensor.stride(), lazy)

@@ -76,6 +76,7 @@ class Phases:
         self.evidence: dict[str, Tensor] = {}
         self._until = 0
         self._between = False  # the constraint has been told of a step that hasn't been made yet
+        self._own: dict[int, list[float]] = {}  # of each optimizer in a step: the rates that are its own
         for phase in self.plan.phases:  # what can't be done must fail now, not after the dense phase
             if phase.constraint is not None:
                 phase.constraint.check(module)
@@ -119,12 +120,16 @@ class Phases:
             self.held.project_()
 
     def settle(self) -> None:
-        """Restore the constraint if it was told of a step that was not made: a gradient scaler skips some."""
+        """Restore what was changed for a step that was not made: a gradient scaler skips some, or it raised."""
         if self._between:
             self.project_()
+        for optimizer in self.optimizers:
+            self._give_back_(optimizer)
 
     def close(self) -> None:
-        """Take the hooks off the optimizers."""
+        """Take the hooks off the optimizers, which have their own learning rates again."""
+        for optimizer in self.optimizers:
+            self._give_back_(optimizer)
         for hook in self._hooks:
             hook.remove()
 
@@ -164,7 +169,6 @@ class Phases:
 
     def _hook(self, optimizer: Optimizer) -> tuple[Any, Any]:
         first = optimizer is self.optimizers[0]
-        own: list[float] = []
 
         def before(*_: object) -> None:
             if self.update >= self._until:
@@ -172,9 +176,10 @@ class Phases:
                     f"update {self.update} begins phase {self.plan.phase(self.update).name!r}, but start_update() was not "
                     "called before it: call phases.start_update() at the top of every update"
                 )
+            self._give_back_(optimizer)  # the last step may have raised
             rate, groups = self.plan.rate(self.update), optimizer.param_groups
             if self.phase.rate.relative:
-                own[:] = [float(group["lr"]) for group in groups]
+                own = self._own[id(optimizer)] = [float(group["lr"]) for group in groups]
                 _set_rates_(groups, [rate * lr for lr in own])
             else:
                 _set_rates_(groups, [rate * group.get("lr_scale", 1.0) for group in groups])
@@ -183,14 +188,16 @@ class Phases:
 
         def after(*_: object) -> None:
             self.project_()
-            if own:
-                _set_rates_(optimizer.param_groups, own)
-                own.clear()
+            self._give_back_(optimizer)
             if first:
                 self._observe()
                 self.update += 1
 
         return optimizer.register_step_pre_hook(before), optimizer.register_step_post_hook(after)
+
+    def _give_back_(self, optimizer: Optimizer) -> None:
+        if own := self._own.pop(id(optimizer), None):
+            _set_rates_(optimizer.param_groups, own)
 
     @torch.no_grad()
     def _observe(self) -> None:

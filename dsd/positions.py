@@ -54,12 +54,13 @@ def write_positions(
     for layout in (0, 1) if min(matrix) > 1 and len(position) < 1 << 20 else (0,):
         placed = np.sort(position % columns * rows + position // columns) if layout else position
         gap = gaps.gaps_of(placed)
-        counts = np.bincount(gap) if len(gap) else np.zeros(1, np.int64)
+        counts, own = np.bincount(gap) if len(gap) else np.zeros(1, np.int64), float("inf")
         for bits in gaps.BITS if index_bits is None else (index_bits,):
             cost = min(stream.sizes(gaps.symbol_counts(counts, bits), coder).values())
+            own = min(own, cost)
             if best is None or cost < best[0]:
                 best = (cost, layout, bits, gap)
-            elif index_bits is None and cost > 1.2 * best[0]:
+            elif index_bits is None and cost > 1.2 * own:
                 break  # wider gaps only get dearer
     assert best is not None
     if index_bits is None and coder == "best" and 0 < rows * columns <= bitmap.LARGEST and len(position):

@@ -29,6 +29,15 @@ def is_checkpoint(path: Path) -> bool:
     return path.suffix in (".safetensors", *TORCH)
 
 
+def make_place(out: Path, source: Path) -> None:
+    """The folder of the archive `out` is there. ValueError if its name is a checkpoint's, which every command would take it for."""
+    if is_checkpoint(out):
+        raise ValueError(
+            f"{out} is the name of a checkpoint: give the archive one of its own, such as {source.stem}.dsd"
+        )
+    out.parent.mkdir(parents=True, exist_ok=True)
+
+
 def tensors(path: Path) -> dict[str, Tensor]:
     """The tensors of a checkpoint or an archive. ValueError if it is neither, or damaged."""
     return load_weights(path) if is_checkpoint(path) else decompress(present(str(path)))

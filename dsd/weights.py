@@ -178,6 +178,8 @@ def inside(loaded: Any, path: Path) -> dict[str, Tensor]:
         raise ValueError(f"{path} holds a {type(loaded).__name__}, not tensors by name")
     key = next((key for key in INSIDE if isinstance(loaded.get(key), Mapping)), None)
     weights = dict(loaded[key] if key else loaded)
+    if not weights or not all(isinstance(name, str) for name in weights):
+        raise ValueError(f"{path} holds {'tensors without names' if weights else 'no tensors'}")
     others = [f"{name} ({type(value).__name__})" for name, value in weights.items() if not isinstance(value, Tensor)]
     if others:
         raise ValueError(f"{path} is no state_dict and has none under {', '.join(INSIDE)}; not tensors: {some(others)}")
@@ -192,7 +194,7 @@ def unwrap(weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
     names = {name: name for name in weights}
     if any(name.startswith("module.") for name in names):
         names.pop("n_averaged", None)  # AveragedModel's count of updates
-    while prefix := next((p for p in WRAPPERS if all(name.startswith(p) for name in names.values())), None):
+    while names and (prefix := next((p for p in WRAPPERS if all(n.startswith(p) for n in names.values())), None)):
         names = {old: name.removeprefix(prefix) for old, name in names.items()}
     return {name.replace("_orig_mod.", ""): weights[old] for old, name in names.items()}
 

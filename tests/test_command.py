@@ -2,6 +2,7 @@
 
 import copy
 import json
+import re
 import subprocess
 import sys
 
@@ -13,6 +14,7 @@ from torch.nn.utils import prune
 from dsd import inspection
 from dsd.command import main
 from dsd.compression import decompress, read_meta
+from dsd.inspection import inspect, lines
 from dsd.models import LeNet300
 from dsd.oneshot import differences, pruned, shared
 
@@ -146,12 +148,19 @@ def test_values_that_are_not_finite_are_named(bad, kind, state, tmp_path, capsys
     assert f"{kind} of a.pt has 1 values that are NaN or infinite" in capsys.readouterr().err
 
 
+@pytest.mark.filterwarnings("ignore:Validating sparse tensor invariants")
 @pytest.mark.parametrize(
     ("content", "reason"),
     [
         ({"w": torch.ones(2), "epoch": 3}, "not tensors: epoch (int)"),
         ([torch.ones(2)], "holds a list, not tensors by name"),
         ({}, "holds no tensors"),
+        ({0: torch.ones(2)}, "holds tensors without names"),
+        (
+            {"w": torch.ones(40).to(torch.float8_e4m3fn)},
+            "float8_e4m3fn tensors of layout torch.strided can't be stored",
+        ),
+        ({"w": torch.eye(20).to_sparse_coo()}, "tensors of layout torch.sparse_coo can't be stored"),
         ({"f": LeNet300}, "holds Python objects besides tensors"),
     ],
 )
@@ -159,6 +168,36 @@ def test_what_is_no_state_is_told(content, reason, tmp_path, capsys):
     torch.save(content, tmp_path / "a.pt")
     assert main(["compress", str(tmp_path / "a.pt"), "-o", str(tmp_path / "a.dsd")]) == 2
     assert reason in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("out", ["a.pt", "other.safetensors"])
+def test_an_archive_takes_no_checkpoints_name(out, checkpoint, tmp_path, capsys):
+    before = checkpoint.read_bytes()
+    assert main(["compress", str(checkpoint), "-o", str(tmp_path / out)]) == 2
+    assert "give the archive one of its own, such as" in capsys.readouterr().err
+    assert checkpoint.read_bytes() == before
+    assert main(["compress", str(checkpoint), "-o", str(tmp_path / "new" / "a.dsd")]) == 0
+
+
+def test_complex_numbers_go_all_the_way(tmp_path, capsys):
+    z = torch.randn(40, dtype=torch.complex128)
+    torch.save({"z": z, "conjugate": z.conj()}, tmp_path / "a.pt")
+    assert main(["compress", str(tmp_path / "a.pt"), "-o", str(tmp_path / "a.dsd")]) == 0
+    assert main(["inspect", str(tmp_path / "a.dsd"), "--html", str(tmp_path / "a.html")]) == 0
+    assert main(["decompress", str(tmp_path / "a.dsd"), "-o", str(tmp_path / "b.safetensors")]) == 2
+    assert "safetensors has no torch.complex128: write to .pt" in capsys.readouterr().err
+    assert main(["verify", str(tmp_path / "a.dsd"), "--against", str(tmp_path / "a.pt")]) == 0
+    found = decompress(tmp_path / "a.dsd")
+    assert torch.equal(found["z"], z)
+    assert torch.equal(found["conjugate"], z.conj().resolve_conj())
+
+
+def test_tied_tensors_count_once_in_every_sum(tmp_path, capsys):
+    w = torch.randn(64, 32)
+    torch.save({"a": w, "b": w}, tmp_path / "a.pt")
+    assert main(["compress", str(tmp_path / "a.pt"), "-o", str(tmp_path / "a.dsd")]) == 0
+    assert re.search(r"2 others +2,048 ", capsys.readouterr().out)
+    assert lines(inspect(tmp_path / "a.dsd", beside=False))[-1].n == 2048
 
 
 def test_a_run_is_compressed_by_its_folder_and_knows_its_network(state, tmp_path, capsys, monkeypatch):

@@ -352,3 +352,20 @@ def test_golden_files_of_every_coder():
         assert made.ledger.rows[0].form == "sparse"
         found[coder] = (len(made.data), zlib.crc32(made.data[:-4]))
     assert found == {"ans": (979, 3845445105), "huffman": (979, 3349097309), "fixed": (1128, 3263155438)}
+
+
+def test_the_bound_is_beside_the_streams_that_it_is_of():
+    shared_one, alone = torch.zeros(50, 500), torch.randn(500, 500)
+    shared_one[:, ::10] = torch.randint(1, 5, (50, 50)).float()
+    alone[:, ::2] = 0
+    made = compress({"a": shared_one, "b": alone}).ledger
+    assert [row.form for row in made.rows] == ["sparse", "sparse"]
+    assert made.stream_bytes == made.rows[0].stream_bytes
+
+
+def test_the_width_of_gaps_is_looked_for_in_either_order():
+    whole = torch.zeros(512, 1024)
+    columns = torch.randperm(1024, generator=torch.Generator().manual_seed(0))[:30]
+    whole[:, columns] = torch.randn(512, 30).sign()
+    best = len(compress({"w": whole}, coder="huffman").data)
+    assert best <= min(len(compress({"w": whole}, coder="huffman", index_bits=bits).data) for bits in range(2, 12))

@@ -205,3 +205,11 @@ def test_bench_prints_and_keeps(capsys, tmp_path):
     assert "Whole networks" in said
     assert "LeNet-300-100" in said
     assert (tmp_path / "bench.json").exists()
+
+
+def test_an_empty_checkpoint_is_told(tmp_path, capsys):
+    torch.save({}, tmp_path / "a.pt")
+    torch.save({"w": torch.ones(3)}, tmp_path / "w.pt")
+    for words in ([tmp_path / "a.pt"], [tmp_path / "w.pt", "--masks", tmp_path / "a.pt", "--ones", "kept"]):
+        assert main(["import", *map(str, words), "-o", str(tmp_path / "b.safetensors")]) == 2
+        assert "a.pt holds no tensors" in capsys.readouterr().err

@@ -15,18 +15,23 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import pytorch_lightning as pl
-from pytorch_lightning.callbacks import Callback
+from pytorch_lightning.callbacks import Callback, GradientAccumulationScheduler, StochasticWeightAveraging
+from pytorch_lightning.strategies import DeepSpeedStrategy, FSDPStrategy, ModelParallelStrategy
+from pytorch_lightning.utilities import rank_zero_warn
 from torch.optim import Optimizer
 
 from dsd.callbacks.place import lay_out, network, updated
 from dsd.phases import Phases, dsd_phases
 from dsd.plan import Phase, Plan, flat
 
+SHARDED = (FSDPStrategy, DeepSpeedStrategy, ModelParallelStrategy)
+
 
 class PlanCallback(Callback):
     """Carries out `phases` on the module that the Trainer fits, and saves its place in every checkpoint.
 
-    The Trainer must not stop before the plan does (ValueError); it is stopped where the plan ends.
+    The Trainer must not stop before the plan does (ValueError, or a warning where another callback stopped it); it is stopped
+    where the plan ends. Masks need whole weights, so strategies that shard them are refused.
     """
 
     def __init__(self, phases: Sequence[Phase], *, seed: int = 0, observe: int = 100) -> None:
@@ -50,6 +55,7 @@ class PlanCallback(Callback):
                 f"the plan needs exactly one optimizer, found {len(trainer.optimizers)}: Lightning counts the steps of all "
                 "together as updates. With several, use dsd.Phases in your training_step"
             )
+        _check_company(trainer)
         plan = lay_out(trainer, self.phases)
         self.active = Phases(
             network(pl_module),
@@ -100,6 +106,14 @@ class PlanCallback(Callback):
     def on_train_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         assert self.active is not None
         self.active.project_()
+        if trainer.global_step < self.plan.updates:
+            said = (
+                f"training ended at update {trainer.global_step} of the plan's {self.plan.updates}, in phase "
+                f"{self.active.phase.name!r}: the phases after it were not made"
+            )
+            if not trainer.should_stop:
+                raise ValueError(f"{said}. Each epoch must make {self.plan.updates_per_epoch} updates")
+            rank_zero_warn(f"{said}, since something stopped the Trainer")
 
     def on_fit_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         if self.active is not None:
@@ -145,6 +159,24 @@ class DSD(PlanCallback):
         **how: Any,
     ) -> None:
         super().__init__(dsd_phases(sparsity, epochs, rates=rates, **how), seed=seed, observe=observe)
+
+
+def _check_company(trainer: pl.Trainer) -> None:
+    if isinstance(trainer.strategy, SHARDED):
+        raise ValueError(
+            f"masks and codebooks need whole weights, and {type(trainer.strategy).__name__} shards them: use strategy='ddp'"
+        )
+    for callback in trainer.callbacks:  # type: ignore[attr-defined]
+        if isinstance(callback, GradientAccumulationScheduler):
+            raise ValueError(
+                "a plan counts updates, and GradientAccumulationScheduler changes how many an epoch has: "
+                "use Trainer(accumulate_grad_batches=N)"
+            )
+        if isinstance(callback, StochasticWeightAveraging):
+            raise ValueError(
+                "StochasticWeightAveraging sets the learning rate itself and refreshes BatchNorm in an epoch after the plan's "
+                "end, where training stops: use WeightAveraging or EMAWeightAveraging"
+            )
 
 
 def _check_length(trainer: pl.Trainer, plan: Plan) -> None:

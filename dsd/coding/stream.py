@@ -14,6 +14,7 @@ Ints = npt.NDArray[np.integer[Any]]
 Coder = Literal["best", "ans", "huffman", "fixed"]
 NONE, FIXED, HUFFMAN, ANS = range(4)
 LENGTH_BITS = 5  # of a Huffman code's lengths
+CHUNK = 1 << 16  # symbols that are packed at a time: a multiple of 8, so that each part ends with a byte
 
 
 def entropy(counts_K: Ints) -> float:
@@ -102,12 +103,16 @@ def _payload(out: Writer, kind: str, data: bytes) -> None:
 
 def pack(symbols_N: Ints, bits: int) -> bytes:
     """`bits` for each symbol, lowest bit first."""
-    spread = (np.asarray(symbols_N, np.int64)[:, None] >> np.arange(bits)) & 1
-    return np.packbits(spread.astype(np.uint8).reshape(-1), bitorder="little").tobytes()
+    shift, whole = np.arange(bits, dtype=np.uint32), np.asarray(symbols_N)
+    parts = (whole[at : at + CHUNK].astype(np.uint32)[:, None] >> shift & 1 for at in range(0, len(whole), CHUNK))
+    return b"".join(np.packbits(part.astype(np.uint8).reshape(-1), bitorder="little").tobytes() for part in parts)
 
 
 def unpack(data: bytes, n: int, bits: int) -> npt.NDArray[np.int32]:
     """The `n` symbols that `pack` packed."""
-    spread = np.unpackbits(np.frombuffer(data, np.uint8), count=n * bits, bitorder="little").reshape(n, bits)
-    found: npt.NDArray[np.int32] = (spread.astype(np.int64) << np.arange(bits)).sum(1).astype(np.int32)
+    found, packed = np.empty(n, np.int32), np.frombuffer(data, np.uint8)
+    for at in range(0, n, CHUNK):
+        count, first = min(CHUNK, n - at), at * bits // 8
+        spread = np.unpackbits(packed[first:], count=count * bits, bitorder="little").reshape(count, bits)
+        found[at : at + count] = (spread.astype(np.uint32) << np.arange(bits, dtype=np.uint32)).sum(1, dtype=np.uint32)
     return found

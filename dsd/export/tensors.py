@@ -21,7 +21,11 @@ def save_tensors(state: Mapping[str, Tensor], path: Path, meta: Mapping[str, str
     """
     if path.suffix == ".safetensors":
         whole = {name: value.detach().cpu().contiguous().clone() for name, value in state.items()}  # tied ones too
-        atomic_write(path, save(whole, metadata=dict(meta) if meta else None))
+        try:
+            data = save(whole, metadata=dict(meta) if meta else None)
+        except KeyError as error:
+            raise ValueError(f"safetensors has no {error.args[0]}: write to .pt") from None
+        atomic_write(path, data)
     elif path.suffix in (".pt", ".pth"):
         atomic_write(path, _pickled(dict(state)))
     else:

@@ -37,6 +37,8 @@ class LinearOf(nn.Module):
 
     @torch.no_grad()
     def forward(self, x: Tensor) -> Tensor:
+        if torch.is_autocast_enabled(x.device.type):
+            return _whole(self, x)
         if isinstance(self.matrix, Looked):
             return F.linear(x, self.matrix.dense(), self.bias)
         out: Tensor = self.matrix(x.reshape(-1, x.shape[-1]))
@@ -64,6 +66,11 @@ class ConvolutionOf(nn.Module):
 
     @torch.no_grad()
     def forward(self, x: Tensor) -> Tensor:
+        if x.dim() == (2 if self.flat else 3):  # without a batch, as torch's take it
+            out_of_one: Tensor = self(x[None])
+            return out_of_one[0]
+        if torch.is_autocast_enabled(x.device.type):
+            return _whole(self, x)
         x_NCHW = x[:, :, None] if self.flat else x
         if isinstance(self.matrix, Looked):
             weight = self.matrix.dense().reshape(self.out_channels, self.in_channels, *self.kernel)
@@ -126,7 +133,8 @@ def _scan(weight: nn.Module, projected_TBH: Tensor, valid_TB1: Tensor) -> Tensor
 
 
 def convertible(net: nn.Module) -> dict[str, Layer]:
-    """Linear layers and convolutions by name that may take another form: float32, no groups, zeros around, no subclass."""
+    """Linear layers and convolutions by name that may take another form: float32, no groups, zeros around, no subclass, and a
+    weight of their own (not one that a hook makes from others, as torch.nn.utils.prune does)."""
     return {
         name: layer
         for name, layer in net.named_modules()
@@ -181,10 +189,18 @@ def recurrent_(net: nn.Module) -> None:
 
 
 def _plain(layer: Any) -> bool:
-    convolution = not isinstance(layer, nn.Linear)
-    return not convolution or (
-        layer.groups == 1 and layer.padding_mode == "zeros" and not isinstance(layer.padding, str)
-    )
+    if "weight" not in layer._parameters:
+        return False
+    if isinstance(layer, nn.Linear):
+        return True
+    return layer.groups == 1 and layer.padding_mode == "zeros" and not isinstance(layer.padding, str)
+
+
+def _whole(layer: nn.Module, x: Tensor) -> Tensor:
+    """float32 under autocast, for which sparse products have no other type."""
+    with torch.autocast(x.device.type, enabled=False):
+        out: Tensor = layer(x.float())
+    return out
 
 
 def _two(numbers: tuple[int, ...] | str, missing: int) -> tuple[int, int]:

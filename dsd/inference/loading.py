@@ -4,7 +4,8 @@ archive -> tensors -> the network its meta names -> every linear layer and convo
 
 The forms: `dense` is the network with the archive's weights, bit for bit. `sparse` has compressed rows where these are faster
 and dense layers where they are not. `codebook` keeps weights as bytes into a table until they are used. What is no matrix
-(embeddings, norms, biases), and what groups or is not float32, stays as it is in all of them.
+(embeddings, norms, biases), torch's own recurrent layers (nn.LSTM; Deep Speech's is ours), and what groups or is not float32, stays
+as it is in all of them.
 """
 
 from __future__ import annotations
@@ -51,7 +52,8 @@ def load(
 ) -> nn.Module:
     """The network of an archive in evaluation mode, its weights in one of the forms; for inference only, on the CPU.
 
-    Where two forms of a layer compete, a table decides for `batch` inputs at a time (`crossover`: the file of
+    Where two forms of a layer compete, a table decides for `batch` inputs at a time, as they reach the layer: of a sequence, batch x
+    steps (give `example` where layers see different numbers of them) (`crossover`: the file of
     `dsd bench --only crossover --write-crossover FILE`; else one measured elsewhere, dsd/inference/crossover.json); or, given an
     `example` (the network's arguments), each is timed on what reaches the layer. `net` is the network to fill if the archive
     doesn't say which it is. `torch.compile` takes the network as it is, in any form: sparse products stay outside its graphs.
@@ -94,6 +96,10 @@ def convert_(
     chosen: dict[str, nn.Module] = {}
     parts: list[Part] = []
     layers = convertible(net)
+    if form != "dense" and not layers:
+        raise ValueError(
+            f"{type(net).__name__} has no linear layer or convolution of float32 that could be {form}: form='dense'"
+        )
     timed = _timed(net, form, example) if example is not None and form != "dense" else {}
     for name, layer in layers.items():
         ways = candidates(layer, form)

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import warnings
 from itertools import pairwise
+from typing import Any
 
 import numpy as np
 import torch
@@ -82,6 +83,17 @@ class Rows(Matrix):
         super().__init__(shape)
         self.edges: list[tuple[int, int]] = []
         self._parts: list[Tensor] = []
+
+    def _apply(self, fn: Any, recurse: bool = True) -> Any:
+        self._parts = []  # they share the buffers that change now
+        return super()._apply(fn, recurse)  # type: ignore[no-untyped-call]
+
+    def _load_from_state_dict(self, *args: Any) -> None:
+        self._parts = []
+        super()._load_from_state_dict(*args)
+
+    def __getstate__(self) -> dict[str, Any]:
+        return self.__dict__ | {"_parts": []}  # torch copies no sparse tensor
 
     def parts(self) -> list[Tensor]:
         """The blocks as torch's sparse tensors, which share the buffers' memory."""

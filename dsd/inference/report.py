@@ -10,6 +10,7 @@ from dsd.inference.energy import modelled, sentence
 from dsd.inference.networks import WHY_NOT
 from dsd.inference.peers import ARMS, WITHOUT, WORDS
 from dsd.inference.published import LAYERS, MICROSECONDS, speedup
+from dsd.inference.timing import ENOUGH
 
 ALLOWED = 0.7  # of what bytes at the measured bandwidth allow
 
@@ -76,6 +77,10 @@ def sentences(result: Mapping[str, Any]) -> list[str]:
             f"The machine was not quiet: {unsure} of {len(timings)} timings had fewer than three turns without a core being taken "
             "away, and are medians of the faster half (marked ~)."
         )
+    if few := sum(_counted(t) < 6 for t in timings):
+        lines.append(
+            f"{few} of {len(timings)} timings have fewer than six turns: theirs is the whole range, not a 95 % interval."
+        )
     if result.get("networks"):
         lines.append(WHY_NOT)
     if by_table := [
@@ -86,6 +91,12 @@ def sentences(result: Mapping[str, Any]) -> list[str]:
         what = "; ".join(f"{row['network']}, batch {row['batch']}, about {row['seconds']:.0f} s" for row in left)
         lines.append(f"Left out since it takes long: {what}. `dsd bench --networks NAME --batch N` measures it.")
     return [*lines, result.get("energy") or sentence()]
+
+
+def _counted(timing: Mapping[str, Any]) -> int:
+    """How many turns are behind a median."""
+    quiet, turns = int(timing["quiet"]), int(timing["turns"])
+    return quiet if quiet >= ENOUGH or quiet == turns else -(-turns // 2)
 
 
 def _arms(result: Mapping[str, Any]) -> list[str]:

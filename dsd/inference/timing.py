@@ -24,7 +24,7 @@ ENOUGH = 3  # undisturbed turns that are worth more than all of them together
 
 @dataclass(frozen=True)
 class Timing:
-    """Seconds a call: the median over turns, and an interval of it with a confidence of 95 % or more (see `interval`).
+    """Seconds a call: the median over turns, and an interval of it with a confidence of 95 % (below six turns: the range).
 
     quiet: the undisturbed ones among all `turns`. If these are fewer than three, the faster half of all turns counts, which
     is too kind, and the interval means little.

@@ -1,8 +1,9 @@
 """The constraint of a phase with shared weights: every surviving weight is one of its layer's few centroids.
 
 Trained quantization (Han et al., "Deep Compression", ICLR 2016, section 3.3, equation 3): the gradient of a centroid is
-the sum over its members. Each member is given that sum as its own gradient, so that all of them take the step of the
-centroid, whatever the optimizer and its momentum. Pruned weights stay 0.
+the sum over its members. Each member is given that sum as its own gradient, and what the optimizer remembers of it from
+before the phase is replaced by the mean over the cluster, so that all of them take the step of the centroid, whatever the
+optimizer and its momentum. Pruned weights stay 0.
 """
 
 from __future__ import annotations
@@ -52,7 +53,8 @@ class Shared:
                 raise ValueError(f"a codebook has 1 to 16 bits, found {bits}")
         if self.relabel_every < 0:
             raise ValueError(f"relabel_every is a number of updates, or 0 for never; found {self.relabel_every}")
-
+        if self.relabel_every and not self.train:
+            raise ValueError("train=False keeps the values found at the start: it needs relabel_every=0")
         if self.bytes is not None and self.loss is not None:
             raise ValueError("bits are chosen by bytes or by loss, not by both: set one of them to null")
         if any(budget is not None and budget <= 0 for budget in (self.bytes, self.loss)):
@@ -80,8 +82,7 @@ class Shared:
         for pattern in self.table:
             if not any(fnmatchcase(name, pattern) for name in names):
                 raise ValueError(f"{pattern!r} of the table of bits matches no weight; they are {names[:8]}")
-        first = {n: next((b for p, b in self.table.items() if fnmatchcase(n, p)), self.bits) for n in names}
-        return first
+        return {n: next((b for p, b in self.table.items() if fnmatchcase(n, p)), self.bits) for n in names}
 
     def chosen(self, weights: Mapping[str, Tensor], seed: int) -> dict[str, int]:
         """Bits of each tensor, by the table or by the budget. Raises ValueError for a budget that can't be kept."""
@@ -105,9 +106,7 @@ class Shared:
         """Hold the codebooks that a checkpoint brought back."""
         weights = self.weights(module)
         if set(weights) != set(state["books"]):
-            raise ValueError(
-                "the checkpoint's codebooks are of other layers: resume with the configuration it was made with"
-            )
+            raise ValueError("the checkpoint's codebooks are of other layers: resume with the configuration it had")
         shapes = {name: tuple(weights[name].shape) for name in weights}
         books = {
             n: Codebook(b["centroid"], b["index"].long(), b["position"], shapes[n]) for n, b in state["books"].items()
@@ -142,6 +141,8 @@ class Held:
     def before_step_(self, optimizer: Optimizer) -> None:
         """Give each weight the gradient of its centroid; nothing to pruned ones."""
         self._pending = True
+        if not self.steps and not self.latent:
+            self._agree_(optimizer)
         for name, weight in self._weights.items():
             if self.latent:
                 weight.copy_(_scattered(weight, self._place[name], self.latent[name]))
@@ -189,6 +190,15 @@ class Held:
         total = torch.zeros(len(self.books[name].centroid_K), dtype=gradient.dtype, device=gradient.device)
         return total.index_add_(0, index, gradient).index_select(0, index)
 
+    def _agree_(self, optimizer: Optimizer) -> None:
+        """What the optimizer remembers from before the phase, such as momentum, is the mean over the cluster."""
+        for name, weight in self._weights.items():
+            for key, value in optimizer.state.get(weight, {}).items():
+                if isinstance(value, Tensor) and value.shape == weight.shape:
+                    given = self._members(name, value)
+                    mean = self._summed(name, given) / self._summed(name, torch.ones_like(given))
+                    optimizer.state[weight][key] = _scattered(value, self._place[name], mean)
+
     def _learn_latent(self, name: str, book: Codebook, moved: Tensor) -> None:
         self.latent[name].copy_(moved)
         if self.steps % self.constraint.relabel_every == 0:
@@ -214,8 +224,7 @@ class Held:
 
 def _scattered(like: Tensor, place: Tensor, values: Tensor) -> Tensor:
     """A tensor like `like` (its memory layout too) with `values` at `place` of the flattened, and 0 elsewhere."""
-    flat = torch.zeros(like.numel(), dtype=like.dtype, device=like.device)
-    flat.scatter_(0, place, values.to(like.dtype))
+    flat = torch.zeros(like.numel(), dtype=like.dtype, device=like.device).scatter_(0, place, values.to(like.dtype))
     shaped = flat.reshape(like.shape)
     return shaped if like.is_contiguous() else torch.empty_like(like).copy_(shaped)
 

@@ -3,6 +3,7 @@
 import json
 import logging
 from datetime import UTC, datetime
+from itertools import zip_longest
 from typing import Any
 
 import pytorch_lightning as pl
@@ -68,7 +69,8 @@ def train(cfg: DictConfig, folder: RunFolder, weights: Any, logger: Any) -> dict
             archived(cfg, net, data.sizes, run=folder.run_id).save(folder.path / "model.dsd")
     log_artifact(logger, folder.final, f"{cfg.name}-{folder.run_id}")
     trainer.test(task, datamodule=data, verbose=False)
-    if trainer.is_global_zero and (samples := getattr(task, "samples", None)):
+    samples = gathered(getattr(task, "samples", []))
+    if trainer.is_global_zero and samples:
         atomic_write(folder.path / "samples.jsonl", "".join(json.dumps(one) + "\n" for one in samples))
     test = {name: float(value) for name, value in trainer.callback_metrics.items() if name.startswith("test/")}
     return {
@@ -79,6 +81,17 @@ def train(cfg: DictConfig, folder: RunFolder, weights: Any, logger: Any) -> dict
         "images_per_second": history.images / max(history.seconds, 1e-9), "restarts": history.restarts,
         "started": began.isoformat(), "finished": datetime.now(UTC).isoformat(),
     }  # fmt: skip
+
+
+def gathered(samples: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """What all processes saw, in the order of the data; what a sampler gave twice, to fill up, once."""
+    if not (torch.distributed.is_available() and torch.distributed.is_initialized()):
+        return samples
+    shares: list[list[dict[str, Any]]] = [[] for _ in range(torch.distributed.get_world_size())]
+    torch.distributed.all_gather_object(shares, samples)
+    mixed = [one for each in zip_longest(*shares) for one in each if one is not None]
+    named = {(one.get("part"), one.get("utterance", one.get("image"))): one for one in reversed(mixed)}
+    return list(reversed(named.values()))
 
 
 def archived(cfg: DictConfig, net: Any, sizes: dict[str, int], **meta: str) -> Archive:

@@ -43,6 +43,12 @@ class Gradual(Sparse):
                 "gradual pruning needs a criterion without gradients, hold=true and part=1: it goes all the way itself"
             )
 
+    def check(self, module: nn.Module) -> None:
+        """As `Sparse.check`, at the ramp's beginning and middle too: some granularities have one density only."""
+        super().check(module)
+        for done in (0.0, 0.5):
+            self.choose(self.weights(module), evidence={}, seed=0, thin=lambda d, done=done: self.thinned(done, d))  # type: ignore[misc]
+
     def thinned(self, done: float, density: float) -> float:
         """A layer's density when `done` of the ramp (0..1) is behind it, if its final one is `density`."""
         return 1 - (1 - density) * (1 - (1 - self.start) * (1 - min(1.0, done)) ** 3)
@@ -117,6 +123,8 @@ class Moving(Held):
             self._pending = False
             for weight, latent in zip(self._weights, self.latent, strict=False):
                 latent.copy_(weight)
+            if not self.latent:
+                super().project_()  # momentum has just moved what is pruned: it has no say in the new mask
             last = max(1, round(self.constraint.ramp * self.updates))
             if (self.steps % self.constraint.every == 0 and self.steps < last) or self.steps == last:
                 self._choose(self.steps / last)

@@ -68,8 +68,9 @@ class Sparse:
         return prunable(module, include=self.include, exclude=self.exclude, spare_first_conv=self.spare_first_conv)
 
     def alone(self, layer: str, value: float) -> Sparse:
-        """The same for that layer alone, at that sparsity."""
-        return replace(self, sparsity=value, include=[layer], exclude=(), allocation=uniform)
+        """The mask of that layer alone, at that sparsity, and nothing else that the constraint changes while retraining."""
+        only: dict[str, Any] = {"include": [layer], "exclude": (), "allocation": uniform}
+        return replace(self, sparsity=value, **only, l1=0.0, frozen=(), rescale_dropout=False)
 
     def check(self, module: nn.Module) -> None:
         """Raises ValueError if no weight is selected, or pieces, sparsity and allocation don't fit these weights."""

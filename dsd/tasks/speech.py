@@ -81,9 +81,9 @@ class Speech(pl.LightningModule):
         name_of = self.trainer.datamodule.name_of  # type: ignore[attr-defined]
         for number, (reference, hypothesis) in zip(batch[4].tolist(), self._measure("test", batch), strict=True):
             words = len(reference.split())
-            errors = round(float(word_error_rate(hypothesis, reference)) * words)
+            wrong = round(float(word_error_rate(hypothesis, reference)) * words) if words else len(hypothesis.split())
             named = {"utterance": name_of(number), "reference": reference, "hypothesis": hypothesis}
-            self.samples.append({**named, "words": words, "errors": errors})
+            self.samples.append({**named, "words": words, "errors": wrong})
 
     def on_validation_epoch_end(self) -> None:
         self._report("val")

@@ -1,14 +1,23 @@
 """DSD inside `Trainer.fit`, with everything people put beside it."""
 
+from types import SimpleNamespace
+
 import pytest
 import pytorch_lightning as pl
 import torch
-from pytorch_lightning.callbacks import Callback, EMAWeightAveraging
+from pytorch_lightning.callbacks import (
+    Callback,
+    EMAWeightAveraging,
+    GradientAccumulationScheduler,
+    StochasticWeightAveraging,
+)
+from pytorch_lightning.strategies import FSDPStrategy
 from torch import nn
 from torch.utils.data import DataLoader, TensorDataset
 
 from dsd import DSD, Phase, PlanCallback, Sparse
 from dsd.callbacks import Swa
+from dsd.phases import Phases, dsd_phases
 from dsd.plan import Constant, Times
 
 
@@ -68,8 +77,8 @@ class Look(Callback):
 def fit(module, callback, *more, epochs=3, **options):
     look = Look()
     trainer = pl.Trainer(
-        max_epochs=epochs, accelerator="cpu", logger=False, enable_checkpointing=False, enable_progress_bar=False,
-        enable_model_summary=False, num_sanity_val_steps=0, log_every_n_steps=1, callbacks=[callback, look, *more], **options,
+        max_epochs=epochs, accelerator="cpu", logger=False, enable_progress_bar=False, enable_model_summary=False,
+        num_sanity_val_steps=0, log_every_n_steps=1, callbacks=[callback, look, *more], enable_checkpointing=False, **options,
     )  # fmt: skip
     trainer.fit(module)
     return look
@@ -221,6 +230,66 @@ def test_the_trainer_stops_where_the_plan_ends_and_may_not_stop_before():
         fit(Net(sgd), DSD(0.5, (1, 1, 1)), epochs=2)
     with pytest.raises(ValueError, match="set max_steps=30"):
         fit(Net(sgd), DSD(0.5, (1, 1, 1)), epochs=-1, max_steps=29)
+
+
+def test_a_plan_that_is_not_made_whole_is_told():
+    class Fourth(Net):
+        automatic_optimization = False
+
+        def training_step(self, batch, batch_idx):
+            self.manual_backward(super().training_step(batch, batch_idx))
+            if batch_idx % 4 == 3:
+                self.optimizers().step()
+                self.optimizers().zero_grad()
+
+    class Enough(Callback):
+        def on_train_batch_end(self, trainer, *_):
+            trainer.should_stop = trainer.global_step == 12
+
+    with pytest.raises(ValueError, match="ended at update 6 of the plan's 30, in phase 'dense'"):
+        fit(Fourth(sgd), DSD(0.5, (1, 1, 1)))
+    with pytest.warns(UserWarning, match="ended at update 12 of the plan's 30, in phase 'sparse'"):
+        fit(Net(sgd), DSD(0.5, (1, 1, 1)), Enough())
+
+
+def test_company_that_a_plan_cannot_keep_is_refused_at_the_start():
+    for callback in (GradientAccumulationScheduler({1: 4}), StochasticWeightAveraging(0.01)):
+        with pytest.raises(ValueError, match=type(callback).__name__):
+            fit(Net(sgd), DSD(0.5, (1, 1, 1)), callback)
+    fake = SimpleNamespace(optimizers=[0], strategy=FSDPStrategy(), callbacks=[])
+    with pytest.raises(ValueError, match="FSDPStrategy shards them: use strategy='ddp'"):
+        DSD(0.5, (1, 1, 1)).on_train_start(fake, Net(sgd))
+
+
+def test_a_step_that_raises_leaves_the_optimizers_own_rate():
+    class Breaks(Net):
+        def training_step(self, batch, batch_idx):
+            if self.trainer.global_step == 15:
+                raise RuntimeError("a bad batch")
+            return super().training_step(batch, batch_idx)
+
+    class Left(Callback):
+        def on_exception(self, trainer, pl_module, exception):
+            self.rate = trainer.optimizers[0].param_groups[0]["lr"]  # what a checkpoint of the exception would keep
+
+    left = Left()
+    with pytest.raises(RuntimeError, match="a bad batch"):
+        fit(Breaks(sgd), DSD(0.5, (1, 1, 1)), left)
+    assert left.rate == 0.1
+
+    net = Net(sgd).net
+    optimizer = sgd(net.parameters())
+    phases = Phases(net, optimizer, dsd_phases(0.5, (1, 1, 1), rates=(0.1, 0.1, 0.1)), 10)
+
+    def fails():
+        raise RuntimeError("out of memory")
+
+    for _ in range(3):
+        phases.start_update()
+        with pytest.raises(RuntimeError, match="out of memory"):
+            optimizer.step(fails)
+    phases.close()
+    assert optimizer.param_groups[0]["lr"] == 0.1
 
 
 def test_resume_from_a_checkpoint_in_the_sparse_phase(tmp_path):

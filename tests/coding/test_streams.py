@@ -1,6 +1,7 @@
 """Coders: golden codewords, one-symbol alphabets, fixed tables, bitmaps."""
 
 import time
+import tracemalloc
 
 import numpy as np
 import pytest
@@ -121,3 +122,16 @@ def test_long_codewords_are_read_as_fast_as_short_ones():
     began = time.perf_counter()
     assert (huffman.decode(data, len(symbols), lengths) == symbols).all()
     assert time.perf_counter() - began < 2  # 0.05 s; by a search of the alphabet 10
+
+
+@pytest.mark.parametrize("bits", [1, 5, 8, 11])
+def test_fixed_bits_take_no_more_memory_than_the_numbers(bits):
+    symbols = np.random.default_rng(0).integers(0, 1 << bits, 300_001).astype(np.int32)
+    tracemalloc.start()
+    data = stream.pack(symbols, bits)
+    back = stream.unpack(data, len(symbols), bits)
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert np.array_equal(back, symbols)
+    assert len(data) == -(-len(symbols) * bits // 8)
+    assert peak < 8 * symbols.nbytes

@@ -1,8 +1,11 @@
 """Layers over a matrix do what torch's layers do."""
 
+import copy
+
 import pytest
 import torch
 from torch import nn
+from torch.nn.utils import prune
 
 from dsd.inference.layers import candidates, convertible, replace_, wrapped
 from dsd.inference.matrices import Coded, Looked, Rows
@@ -26,6 +29,8 @@ def ways(layer, form="sparse"):
         (nn.Conv2d(4, 6, (3, 5), stride=(2, 1), padding=(1, 2), dilation=(1, 2)), (2, 4, 12, 14)),
         (nn.Conv1d(4, 6, 5, stride=2, padding=2), (2, 4, 21)),
         (nn.Conv1d(4, 6, 3, dilation=2, bias=False), (2, 4, 21)),
+        (nn.Conv1d(4, 6, 3, padding=1), (4, 21)),
+        (nn.Conv2d(4, 6, 3), (4, 9, 8)),
     ],
 )
 def test_outputs_are_those_of_torch(layer, shape):
@@ -80,3 +85,28 @@ def test_a_shared_layer_is_replaced_everywhere():
     net = nn.Sequential(one, nn.ReLU(), one)
     replace_(net, "0", new := nn.Linear(3, 3))
     assert net[0] is net[2] is new
+
+
+def test_a_weight_that_a_hook_makes_of_others_stays():
+    layer = prune.l1_unstructured(nn.Linear(30, 7), "weight", 0.9)
+    assert not convertible(nn.Sequential(layer))
+
+
+def test_a_used_layer_is_copied_and_takes_other_weights():
+    layer = shared_(nn.Linear(30, 7), kept=0.3)
+    made, x = wrapped(layer, Rows.of(layer.weight)), torch.rand(2, 30)
+    before = made(x)
+    other = copy.deepcopy(made)
+    assert torch.equal(other(x), before)
+    other.load_state_dict({k: 2 * v if "value" in k else v for k, v in made.state_dict().items()}, assign=True)
+    torch.testing.assert_close(other(x) - layer.bias, 2 * (before - layer.bias))
+    assert torch.equal(made(x), before)
+
+
+@pytest.mark.parametrize("form", [Rows, Coded, Looked])
+def test_autocast_leaves_the_products_whole(form):
+    layer = shared_(nn.Conv2d(3, 20, 3), kept=0.3)
+    made, x = wrapped(layer, form.of(layer.weight.flatten(1))), torch.rand(2, 3, 6, 6)
+    with torch.autocast("cpu", torch.bfloat16):
+        found = made(x.bfloat16()).float()
+    torch.testing.assert_close(found, layer(x), atol=0.05, rtol=0.05)

@@ -145,3 +145,8 @@ def test_the_stored_table_says_where_it_was_measured():
     assert set(table["linear"]) == set(table["convolution"]) == {"sparse", "coded"}
     assert {"cpu", "cores_physical"} <= set(table["machine"])
     assert "torch" in table["versions"]
+
+
+def test_a_form_that_no_layer_can_have_is_refused():
+    with pytest.raises(ValueError, match="LSTM has no linear layer or convolution of float32 that could be sparse"):
+        convert_(torch.nn.LSTM(4, 5), form="sparse")

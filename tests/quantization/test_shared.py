@@ -198,3 +198,32 @@ def test_what_does_not_fit_is_said_before_training():
         )
     with pytest.raises(ValueError, match="1 to 16 bits"):
         Shared(0, SELECT)
+
+
+@pytest.mark.parametrize("name", OPTIMIZERS)
+def test_a_centroid_takes_the_mean_of_what_its_members_remember(name):
+    """Momentum from before the phase: the first member's alone would move the centroid its own way."""
+    line = nn.Linear(6, 1, bias=False)
+    optimizer = OPTIMIZERS[name](line.parameters())
+    plan = [
+        Phase("dense", 1, Constant(1e-6)),
+        Phase("shared", 1, Constant(0.1), Shared(1, lambda m: {"weight": m.weight}), reset_optimizer=False),
+    ]
+    at_work = Phases(line, optimizer, plan, 4)
+    for _ in range(4):
+        at_work.start_update()
+        line.weight.grad = torch.tensor([[-5.0, 5.0, 5.0, 1.0, 1.0, 1.0]])
+        optimizer.step()
+    with torch.no_grad():
+        line.weight.copy_(torch.tensor([[1.0, 1.0, 1.0, -1.0, -1.0, -1.0]]))
+    at_work.start_update()
+    line.weight.grad = torch.zeros(1, 6)
+    optimizer.step()
+    moved = line.weight.detach()[0]
+    assert len(moved.unique()) == 2
+    assert float(moved[0]) <= 1.0, "two of three remember the other direction"
+
+
+def test_values_that_stay_do_not_move_with_their_labels():
+    with pytest.raises(ValueError, match="relabel_every=0"):
+        Shared(2, SELECT, relabel_every=1, train=False)

@@ -1,6 +1,7 @@
 """Pruning with retraining: rounds, gradual masks, surgery, L1, dropout, resting layers, dead units, balance, sensitivity."""
 
 from functools import partial
+from itertools import pairwise
 
 import pytest
 import torch
@@ -12,7 +13,7 @@ from dsd.sparsity import Gradual, density
 from dsd.sparsity.allocation import by_deviation, per_layer
 from dsd.sparsity.balance import balance, loads, speedup
 from dsd.sparsity.dead import remove_dead_
-from dsd.sparsity.granularity import balanced, element
+from dsd.sparsity.granularity import balanced, element, n_of_m
 from dsd.sparsity.retraining import rescaled
 from dsd.sparsity.sensitivity import scan, table_of
 
@@ -280,3 +281,22 @@ def test_dropout_in_front_of_a_layer_that_keeps_all_its_weights_stays():
     with pytest.raises(ValueError, match="no dropout in front of a pruned layer"):
         Sparse(0.9, include=["0.weight", "5.weight"], rescale_dropout=True).enter(model, evidence={}, seed=0)
     assert model[2].p == 0.5
+
+
+def test_gradual_pruning_says_before_training_what_its_ramp_cannot_do():
+    with pytest.raises(ValueError, match=r"2:4 sparsity has density 0\.5"):
+        Gradual(0.5, every=5, ramp=0.5, granularity=partial(n_of_m, n=2, m=4)).check(nn.Linear(8, 4))
+
+
+def test_what_is_pruned_stays_pruned_without_regrowth():
+    model, masks = net(), []
+    constraint = Gradual(0.9, every=2, ramp=0.9)
+    plan = [Phase("sparse", 2, Constant(0.5), constraint)]
+    train(
+        model,
+        plan,
+        40,
+        lambda: masks.append(torch.cat([model[i].weight.flatten() != 0 for i in (0, 3)])),
+        momentum=0.95,
+    )
+    assert not any(bool((after & ~before).any()) for before, after in pairwise(masks))

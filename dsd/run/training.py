@@ -89,9 +89,10 @@ def gathered(samples: list[dict[str, Any]]) -> list[dict[str, Any]]:
         return samples
     shares: list[list[dict[str, Any]]] = [[] for _ in range(torch.distributed.get_world_size())]
     torch.distributed.all_gather_object(shares, samples)
-    mixed = [one for each in zip_longest(*shares) for one in each if one is not None]
-    named = {(one.get("part"), one.get("utterance", one.get("image"))): one for one in reversed(mixed)}
-    return list(reversed(named.values()))
+    named: dict[tuple[Any, ...], dict[str, Any]] = {}
+    for one in (one for each in zip_longest(*shares) for one in each if one is not None):
+        named.setdefault((one.get("part"), one.get("utterance", one.get("image"))), one)
+    return list(named.values())
 
 
 def archived(cfg: DictConfig, net: Any, sizes: dict[str, int], **meta: str) -> Archive:

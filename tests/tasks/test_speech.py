@@ -4,11 +4,13 @@ import itertools
 import json
 import math
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import torch
 from torch import nn
 
+from dsd.run.training import gathered
 from dsd.tasks import Speech
 from dsd.tasks.speech import greedy
 from tests.warm import call
@@ -102,3 +104,18 @@ def test_a_run_from_sound_to_transcripts(network, tmp_path):
     wer = 100 * sum(one["errors"] for one in samples) / sum(one["words"] for one in samples)
     assert wer == pytest.approx(result["metrics"]["test"]["test/wer"], abs=1e-3)
     assert "n = 5 utterances" in said
+
+
+def test_an_utterance_of_no_words_counts_what_was_heard():
+    heard = task(torch.cat([steps("a_b"), steps("a b"), steps("___")]))
+    heard.trainer = SimpleNamespace(datamodule=SimpleNamespace(name_of=str))
+    heard.test_step(batch(["", "a b", ""], [3, 3, 3]), 0)
+    assert [(one["words"], one["errors"]) for one in heard.samples] == [(0, 1), (2, 0), (0, 0)]
+
+
+def test_samples_of_all_processes_are_kept_once_and_in_order(monkeypatch):
+    shares = [[{"utterance": "0"}, {"utterance": "2"}], [{"utterance": "1"}, {"utterance": "0"}]]  # the last fills up
+    monkeypatch.setattr(torch.distributed, "is_initialized", lambda: True)
+    monkeypatch.setattr(torch.distributed, "get_world_size", lambda: 2)
+    monkeypatch.setattr(torch.distributed, "all_gather_object", lambda out, mine: out.__setitem__(slice(None), shares))
+    assert [one["utterance"] for one in gathered(shares[0])] == ["0", "1", "2"]

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from experiments import balance, bench, deep_compression, forms, tradeoff_report
+from experiments import balance, bench, deep_compression, forms, tradeoff_report, ttq
 from experiments.__main__ import HERE, NAMES, main
 from tests.warm import call
 
@@ -100,6 +100,11 @@ def test_the_report_of_the_three_forms_comes_from_its_results():
     other = json.loads(json.dumps(rows[-1:]))
     other[0]["forms"]["sparse"]["metrics"]["test/error1"] += 0.01
     assert f"{rows[-1]['name']} seed {rows[-1]['seed']}" in forms.report(other)
+
+
+def test_the_report_of_ternary_weights_comes_from_its_result():
+    assert ttq.report() == (HERE / "ttq" / "report.md").read_text()
+    assert "/" not in str(json.loads((HERE / "ttq" / "result.json").read_text())["config"]), "no folder of a machine"
 
 
 def test_the_three_forms_are_tested_from_a_run(tmp_path, monkeypatch):

@@ -79,7 +79,7 @@ def decompress(source: bytes | str | Path, *, limit: int | None = None) -> dict[
     """The tensors by name, bit for bit; those that shared memory share it again.
 
     Raises ArchiveError (a ValueError) that says where if the file is damaged, hostile, of a newer version, or would unpack
-    to more than `limit` bytes (default: 8 GiB, or 256 times the file if that is more).
+    to more than `limit` bytes (default: 8 GiB, or 256 times the file if that is more), or need more at work (256 MiB are free).
     """
     return {name: tensor for name, tensor, _ in _records(source, limit, keep=True)[1]}
 

@@ -16,6 +16,8 @@ from dsd.ledger import Row
 from dsd.packing import INTEGERS, MOST_SHARED, SPARSE_DTYPES, Array, matrix
 from dsd.positions import PAPER
 
+ROOM = 1 << 28  # bytes that a tensor may take at work, however low the limit is
+
 
 def read_record(reader: Reader, before: list[tuple[str, Tensor, Row]], left: int) -> tuple[str, Tensor, Row]:
     counted = dict(reader.kinds)
@@ -41,6 +43,7 @@ def read_record(reader: Reader, before: list[tuple[str, Tensor, Row]], left: int
     else:
         if n * width > left:
             raise reader.error(f"{n * width:,} bytes when unpacked, and {left:,} are left of the limit")
+        reader.room = max(left, ROOM)
         tensor, extra = _read_values(reader, form, dtype, width, n, shape)
         tensor = tensor.reshape(shape)
     for kind, share in extra.get("fillers of", {}).items():  # bytes of fillers or escapes, by the information in them

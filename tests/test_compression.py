@@ -369,3 +369,14 @@ def test_the_width_of_gaps_is_looked_for_in_either_order():
     whole[:, columns] = torch.randn(512, 30).sign()
     best = len(compress({"w": whole}, coder="huffman").data)
     assert best <= min(len(compress({"w": whole}, coder="huffman", index_bits=bits).data) for bits in range(2, 12))
+
+
+def test_a_few_bytes_cannot_ask_for_more_memory_than_the_limit():
+    """All entries equal: a file of some fifty bytes, whatever is announced; at work each entry takes many bytes."""
+    data = compress({"w": torch.ones(1 << 23, dtype=torch.bfloat16)}).data
+    assert len(data) < 100
+    with pytest.raises(
+        ArchiveError, match="8,388,608 symbols need 335,544,320 bytes at work, and the limit leaves 268,435,456"
+    ):
+        decompress(data, limit=1 << 24)
+    assert int(decompress(data)["w"].sum(dtype=torch.float64)) == 1 << 23

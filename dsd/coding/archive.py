@@ -90,6 +90,7 @@ class Reader:
     def __init__(self, data: bytes, *, end: int, where: str = "the header") -> None:
         self.data, self.end, self.place, self.where = data, end, 0, where
         self.kinds: dict[str, int] = {}
+        self.room = 1 << 62  # bytes that what is read next may take at work
 
     def error(self, what: str) -> ArchiveError:
         return ArchiveError(f"{self.where}, byte {self.place:,}: {what}")

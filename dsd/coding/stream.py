@@ -14,6 +14,7 @@ Ints = npt.NDArray[np.integer[Any]]
 Coder = Literal["best", "ans", "huffman", "fixed"]
 NONE, FIXED, HUFFMAN, ANS = range(4)
 LENGTH_BITS = 5  # of a Huffman code's lengths
+WORK = 40  # bytes that a symbol takes at most while it becomes a weight
 CHUNK = 1 << 16  # symbols that are packed at a time: a multiple of 8, so that each part ends with a byte
 
 
@@ -68,8 +69,10 @@ def write(out: Writer, kind: str, symbols_N: Ints, k: int, coder: Coder) -> None
 
 
 def read(source: Reader, kind: str, *, most: int, k: int) -> npt.NDArray[np.int32]:
-    """The next stream: at most `most` symbols, each below `k`. Raises ArchiveError."""
+    """The next stream: at most `most` symbols, each below `k`, and as many as the reader has room for. Raises ArchiveError."""
     n, coder = source.varint("header", most), source.byte("header")
+    if n * WORK > source.room:
+        raise source.error(f"{n:,} symbols need {n * WORK:,} bytes at work, and the limit leaves {source.room:,}")
     try:
         if coder == NONE:
             symbols = np.full(n, source.varint("header", max(0, k - 1)), np.int32)

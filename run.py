@@ -126,10 +126,8 @@ def run(cfg: DictConfig, folder: RunFolder, weights: Any, config: dict[str, Any]
             group=f"{cfg.study}/{cfg.method.name}", tags=[cfg.profile, *cfg.tags], config=config | {"choices": choices},
         )  # fmt: skip
         with tracker as logger:
-            from dsd.run.training import (  # torch and Lightning take seconds to import: --help answers at once
-                Diverged,
-                train,
-            )
+            # torch and Lightning take seconds to import: --help answers at once
+            from dsd.run.training import Diverged, train
 
             try:
                 result = train(cfg, folder, weights, logger)

@@ -44,8 +44,11 @@ def report() -> str:
 
 
 def main(words: list[str]) -> None:
-    if words:
-        taken(RunFolder(Path(words[0])))
+    try:
+        if words:
+            taken(RunFolder(Path(words[0])))
+    except (ValueError, OSError) as error:
+        raise SystemExit(str(error)) from None
     atomic_write(HERE / "report.md", report())
     print(report())
 

@@ -126,7 +126,7 @@ LENET5 = Study(
     title="LeNet-5: 16 paired seeds, the four arms that matter most",
     question="Does a convolutional network answer the same?",
     words=("experiment=dsd_lenet5_mnist", "profile=cpu", "profiles.cpu.dense=10", "profiles.cpu.sparse=5", "profiles.cpu.redense=5",
-           "trainer.precision=bf16-mixed", "baseline_seed=${seed}"),
+           "baseline_seed=${seed}"),
     arms=(
         Arm("baseline", ("method=baseline",), "baseline, half the updates", without=WHOLE),
         Arm("dense", ("method=dense",), "dense, base schedule throughout", without=WHOLE),

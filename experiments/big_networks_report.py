@@ -225,8 +225,8 @@ def report(results: Mapping[str, Network]) -> str:
         running(results), "",
         f"One image of noise at a time. Each network was made by `dsd.load` from the archive's bytes alone; a form whose scores differ by more than {TOLERANCE:g} "
         "of the largest would have ended the command, and so would an archive that does not come back equal in every bit. Resident: all parameters and buffers. "
-        "Which layers are sparse is the stored crossover table's choice for one image. A pruned layer of 8 bits has 257 values with 0, one too many for a byte, so "
-        "in the codebook form it is treated as in the sparse one.", "",
+        "Which layers are sparse is the stored crossover table's choice for one image. A pruned layer of 8 bits has 257 values with 0, one more than a byte "
+        "numbers: as a byte a weight it has a bit for every weight beside it, which says where the 0s are.", "",
         "## Ledgers", "",
         "Every byte is in one cell. `bits`: of a kept weight, after coding. All tensors one by one are in results.json.", "",
     ]  # fmt: skip

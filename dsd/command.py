@@ -119,7 +119,7 @@ def do_compress(asked: argparse.Namespace, console: Any) -> int:
 
     path = found(asked.file)
     make_place(asked.out, path)
-    state = load_weights(path)
+    state = load_weights(path, whole=True)
     check_finite(state, path.name)
     said = notes(path) | pairs(asked.meta)
     how = {"coder": asked.coder, "index_bits": asked.index_bits, "fillers": asked.fillers, "meta": said}

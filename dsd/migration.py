@@ -49,16 +49,15 @@ def imported(path: Path, *, masks: Path | None = None, ones: str | None = None) 
     if isinstance(found, Mapping):
         if masks is not None or ones is not None:
             raise ValueError(f"{path} is Distiller's and has masks of its own, 1 = kept: leave --masks and --ones out")
-        weights = _distiller(
-            inside({"state_dict": loaded["state_dict"]}, path) if "state_dict" in loaded else None, path
-        )
+        weights = _distiller(inside(loaded["state_dict"], path) if "state_dict" in loaded else None, path)
         return _masked(weights, _distiller(_tensors(found, path), path), "Distiller", path, "kept")
-    weights = unwrap(inside(loaded, path)) if loaded is not None else load_weights(path)
-    pairs = [name.removesuffix("_orig") for name in weights if name.endswith("_orig")]
-    pairs = [name for name in pairs if f"{name}_mask" in weights]
+    weights = unwrap(inside(loaded, path, whole=True)) if loaded is not None else load_weights(path)
+    before = [name.removesuffix("_orig") for name in weights if name.endswith("_orig")]
+    pairs = {name: weights[f"{name}_mask"] for name in before if f"{name}_mask" in weights}
     bare = {name: weights.pop(name) for name in list(weights) if _is_bare(name, weights, pairs)}
     if masks is not None:
-        bare |= unwrap(inside(read_torch(masks), masks) if masks.suffix in TORCH else load_weights(masks))
+        given = unwrap(inside(read_torch(masks), masks) if masks.suffix in TORCH else load_weights(masks))
+        bare |= {name: mask.to_dense() for name, mask in given.items()}
     if not bare:
         if ones is not None:
             raise ValueError(f"{path} has no bare masks that --ones could speak of")
@@ -77,10 +76,15 @@ def imported(path: Path, *, masks: Path | None = None, ones: str | None = None) 
 
 
 def _masked(
-    weights: dict[str, Tensor], masks: Mapping[str, Tensor], layout: str, path: Path, ones: str, pairs: Any = ()
+    weights: dict[str, Tensor],
+    masks: Mapping[str, Tensor],
+    layout: str,
+    path: Path,
+    ones: str,
+    pairs: Mapping[str, Tensor] | None = None,
 ) -> Imported:
-    density = {name: _density(weights[name]) for name in pairs}
-    result = dict(weights)
+    kept = {name: mask != 0 for name, mask in (pairs or {}).items()}
+    result, seen = dict(weights), dict[str, str]()
     for given, mask in masks.items():
         name = next(
             (given.removesuffix(end) for end in ENDINGS if given.endswith(end) and given.removesuffix(end) in weights),
@@ -93,15 +97,19 @@ def _masked(
             )
         if not bool(((mask == 0) | (mask == 1)).all()):
             raise ValueError(f"{path}: mask {given} holds other values than 0 and 1")
+        if name in seen:
+            raise ValueError(f"{path} has two masks for {name}: {seen[name]} and {given}")
+        seen[name] = given
         keep, weight = mask.bool() if ones == "kept" else ~mask.bool(), weights[name]
         if not keep.all() and not weight[keep].any() and weight[~keep].all():
             raise ValueError(
                 f"{path}: mask {given} would keep exactly the zeros of {name}: its ones mean the opposite of {ones!r}"
             )
         result[name] = torch.where(keep, weight, torch.zeros_like(weight))
-        density[name] = float(keep.double().mean()) if keep.numel() else 1.0
-    if not density:
+        kept[name] = keep & kept.get(name, keep)
+    if not kept:
         raise ValueError(f"{path} has a list of masks, and none in it")
+    density = {name: float(keep.double().mean()) if keep.numel() else 1.0 for name, keep in kept.items()}
     return Imported(result, layout, density)
 
 
@@ -121,10 +129,6 @@ def _tensors(masks: Mapping[str, Any], path: Path) -> dict[str, Tensor]:
     return {name: mask for name, mask in masks.items() if mask is not None}
 
 
-def _is_bare(name: str, weights: Mapping[str, Tensor], pairs: list[str]) -> bool:
+def _is_bare(name: str, weights: Mapping[str, Tensor], pairs: Mapping[str, Tensor]) -> bool:
     of = next((name.removesuffix(end) for end in ENDINGS[1:] if name.endswith(end)), None)
     return of is not None and of in weights and of not in pairs
-
-
-def _density(weight: Tensor) -> float:
-    return float(weight.count_nonzero()) / max(1, weight.numel())

@@ -40,7 +40,7 @@ def make_place(out: Path, source: Path) -> None:
 
 def tensors(path: Path) -> dict[str, Tensor]:
     """The tensors of a checkpoint or an archive. ValueError if it is neither, or damaged."""
-    return load_weights(path) if is_checkpoint(path) else decompress(present(str(path)))
+    return load_weights(path, whole=True) if is_checkpoint(path) else decompress(present(str(path)))
 
 
 def notes(path: Path) -> dict[str, str]:

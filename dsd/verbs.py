@@ -86,7 +86,10 @@ def do_import(asked: argparse.Namespace, console: Any) -> int:
     from dsd.compression import compress
     from dsd.export import save_tensors
     from dsd.migration import imported
+    from dsd.source import make_place
 
+    if asked.out.suffix == ".dsd":
+        make_place(asked.out, asked.file)
     found = imported(asked.file, masks=asked.masks, ones=asked.ones)
     if asked.out.suffix == ".dsd":
         archive = compress(found.weights, meta={"from": found.layout})
@@ -109,8 +112,15 @@ def do_bench(asked: argparse.Namespace, console: Any) -> int:
     layers, nets, batches = (list(chain(*found)) for found in (asked.layers, asked.networks, asked.batch))
     named = [part for part, some in (("layers", layers), ("networks", nets)) if some]
     parts = asked.only or named or list(PARTS)
-    if asked.write_crossover is not None and "crossover" not in parts:
-        raise ValueError("--write-crossover needs the part crossover: leave --only out, or add --only crossover")
+    if asked.write_crossover is not None:
+        if "crossover" not in parts:
+            raise ValueError("--write-crossover needs the part crossover: leave --only out, or add --only crossover")
+        asked.write_crossover.parent.mkdir(parents=True, exist_ok=True)  # fails now, not after minutes
+    for part, some in (("layers", layers), ("networks", nets)):
+        if some and part not in parts:
+            raise ValueError(
+                f"--{part} names some, and --only leaves all {part} out: leave --only out, or add --only {part}"
+            )
     if min(batches, default=0) < 1 or asked.rounds < 1 or (asked.threads is not None and asked.threads < 1):
         raise ValueError("batches, rounds and threads are 1 or more")
     with tracked(asked) as logger:
@@ -119,6 +129,10 @@ def do_bench(asked: argparse.Namespace, console: Any) -> int:
             nets=nets or list(NETWORKS), compiles=not asked.no_compile, budget=asked.budget, patience=math.inf if nets else PATIENCE,
             say=lambda text: print(f"... {text}", flush=True),
         )  # fmt: skip
+        console.width = max(console.width, 190)
+        for table in tables(result):
+            console.print(table.rich())
+        print("\n".join(sentences(result)))
         if asked.write_crossover is not None:
             write_crossover(result, asked.write_crossover)
         if logger is not None:
@@ -127,10 +141,6 @@ def do_bench(asked: argparse.Namespace, console: Any) -> int:
                 logger.log_table(
                     table.title.partition(":")[0], columns=list(table.head), data=[list(row) for row in table.rows]
                 )
-    console.width = max(console.width, 190)
-    for table in tables(result):
-        console.print(table.rich())
-    print("\n".join(sentences(result)))
     return 0
 
 

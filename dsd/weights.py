@@ -51,20 +51,20 @@ def resolve(init_from: str, runs: Path) -> Path:
     return final
 
 
-def load_weights(path: Path) -> dict[str, Tensor]:
+def load_weights(path: Path, *, whole: bool = False) -> dict[str, Tensor]:
     """The tensors of a file by parameter name, on the CPU, as a bare network names them.
 
-    Read are safetensors and torch files; in the latter the weights may be under `state_dict` (Lightning's, where only
-    `net.*` is the network if there is such a name), `model_state_dict` or `model`. Prefixes `module.` and `_orig_mod.`
-    go, and a pair `weight_orig`, `weight_mask` of torch.nn.utils.prune becomes `weight`, their product. ValueError for
-    a file that is missing, damaged, of another kind, or without weights.
+    Read are safetensors and torch files; in the latter the weights may be under `state_dict` (Lightning's: only `net.*`, if
+    there is such a name, unless `whole`), `model_state_dict` or `model`. Prefixes `module.` and `_orig_mod.` go, and a pair
+    `weight_orig`, `weight_mask` of torch.nn.utils.prune becomes `weight`, their product. ValueError for a file that is
+    missing, damaged, of another kind, or without weights.
     """
     if not path.is_file():
         raise ValueError(f"there is no file {path}")
     if path.suffix == ".safetensors":
         weights = read_safetensors(path)
     elif path.suffix in TORCH:
-        weights = inside(read_torch(path), path)
+        weights = inside(read_torch(path), path, whole)
     else:
         raise ValueError(f"{path}: weights are read from .safetensors, {', '.join(TORCH)}, not from {path.suffix!r}")
     if not weights:
@@ -172,7 +172,7 @@ def damaged(path: Path, error: Exception) -> ValueError:
     )
 
 
-def inside(loaded: Any, path: Path) -> dict[str, Tensor]:
+def inside(loaded: Any, path: Path, whole: bool = False) -> dict[str, Tensor]:
     """The weights within what a torch file held: itself, or what is under one of the usual keys."""
     if not isinstance(loaded, Mapping):
         raise ValueError(f"{path} holds a {type(loaded).__name__}, not tensors by name")
@@ -183,10 +183,9 @@ def inside(loaded: Any, path: Path) -> dict[str, Tensor]:
     others = [f"{name} ({type(value).__name__})" for name, value in weights.items() if not isinstance(value, Tensor)]
     if others:
         raise ValueError(f"{path} is no state_dict and has none under {', '.join(INSIDE)}; not tensors: {some(others)}")
-    of_task = [name for name in weights if name.startswith("net.")]
-    if key == "state_dict" and of_task and ("pytorch-lightning_version" in loaded or len(of_task) == len(weights)):
-        return {name.removeprefix("net."): weights[name] for name in of_task}
-    return weights
+    net = {name.removeprefix("net."): value for name, value in weights.items() if name.startswith("net.")}
+    alone = len(net) == len(weights) or ("pytorch-lightning_version" in loaded and not whole)
+    return net if key == "state_dict" and net and alone else weights
 
 
 def unwrap(weights: Mapping[str, Tensor]) -> dict[str, Tensor]:

@@ -1,4 +1,4 @@
-"""The report and the figures of `dsd bench`: `python -m experiments.bench [FILE.json]`, by default of experiments/bench/results.json.
+"""The report and the figures of `dsd bench`: `python -m experiments.bench [FILE.json]`, beside it; by default experiments/bench/results.json.
 
 The figures: speed-up of the nine layers at batch 1 beside the published ones, and where sparsity pays over density and batch.
 Nothing is measured here. To measure again: `dsd bench -o experiments/bench/results.json`, on a machine that is quiet.
@@ -56,10 +56,13 @@ def gains(result: Mapping[str, Any]) -> Figure:
 
 def crossover(result: Mapping[str, Any]) -> Figure:
     """Colour: dense time over sparse time; the line is where they are equal."""
-    panels = [("linear", "sparse"), ("linear", "coded"), ("convolution", "sparse")]
+    panels = [("linear", "sparse"), ("linear", "coded"), ("convolution", "sparse"), ("pointwise", "sparse")]
+    panels = [(kind, form) for kind, form in panels if any(c["kind"] == kind for c in result["crossover"]["cells"])]
     with mpl.rc_context(style("bench-crossover")):
         canvas = Canvas(figsize=(10.5, 3.6), layout="constrained")
-        for axes, (kind, form) in zip(canvas.subplots(1, len(panels), width_ratios=(4, 4, 1.6)), panels, strict=True):
+        for axes, (kind, form) in zip(
+            canvas.subplots(1, len(panels), width_ratios=(4, 4, 1.6, 1.6)[: len(panels)]), panels, strict=True
+        ):
             cells = [cell for cell in result["crossover"]["cells"] if cell["kind"] == kind]
             batches = sorted({cell["batch"] for cell in cells})
             kept = sorted({cell["density"] for cell in cells})
@@ -76,7 +79,8 @@ def crossover(result: Mapping[str, Any]) -> Figure:
             axes.set_xticks(range(len(batches)), batches)
             axes.set_yticks(range(len(kept)), [f"{100 * d:.0f} %" for d in kept])
             name = {"sparse": "compressed rows", "coded": "codebook"}[form]
-            axes.set(xlabel="batch", title=f"{'matrix' if kind == 'linear' else '3x3 convolution'},\n{name}")
+            what = {"linear": "matrix", "convolution": "3x3 convolution", "pointwise": "1x1 convolution"}[kind]
+            axes.set(xlabel="batch", title=f"{what},\n{name}")
         canvas.axes[0].set_ylabel("weights kept")
         svg = to_svg(canvas)
     return Figure("crossover", "Dense time over sparse time", svg, "")
@@ -90,7 +94,7 @@ def report(result: Mapping[str, Any]) -> str:
         "no network here is trained, and no accuracy is meant.", "", *[f"- {line}" for line in sentences(result)], "",
     ]  # fmt: skip
     lines += [table.markdown() for table in tables(result)]
-    if "layers" in result:
+    if {row["batch"] for row in result.get("layers", ())} >= {1, 64}:
         lines += ["![speed-up over dense of the nine layers](gains.svg)", ""]
     if "crossover" in result:
         lines += ["![dense time over sparse time by density and batch](crossover.svg)", ""]
@@ -120,13 +124,15 @@ def _gain(row: Mapping[str, Any], arm: str) -> float:
 
 
 def main(words: list[str]) -> None:
-    result = json.loads((Path(words[0]) if words else HERE / "results.json").read_text())
-    atomic_write(HERE / "report.md", report(result))
-    if "layers" in result:
-        atomic_write(HERE / "gains.svg", gains(result).file)
+    path = Path(words[0]) if words else HERE / "results.json"
+    result = json.loads(path.read_text())
+    measured = {row["batch"] for row in result.get("layers", ())}
+    atomic_write(path.parent / "report.md", report(result))
+    if measured >= {1, 64}:
+        atomic_write(path.parent / "gains.svg", gains(result).file)
     if "crossover" in result:
-        atomic_write(HERE / "crossover.svg", crossover(result).file)
-    print(short(result) if "layers" in result else "no layers were measured")
+        atomic_write(path.parent / "crossover.svg", crossover(result).file)
+    print(short(result) if measured >= {1, 8, 64} else "the README's table needs the layers at batch 1, 8 and 64")
 
 
 if __name__ == "__main__":

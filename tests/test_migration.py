@@ -213,3 +213,69 @@ def test_an_empty_checkpoint_is_told(tmp_path, capsys):
     for words in ([tmp_path / "a.pt"], [tmp_path / "w.pt", "--masks", tmp_path / "a.pt", "--ones", "kept"]):
         assert main(["import", *map(str, words), "-o", str(tmp_path / "b.safetensors")]) == 2
         assert "a.pt holds no tensors" in capsys.readouterr().err
+
+
+def lightning(tmp_path, **state):
+    held = {name.replace("__", "."): value for name, value in state.items()}
+    torch.save({"pytorch-lightning_version": "2.6", "state_dict": held}, tmp_path / "l.ckpt")
+    return tmp_path / "l.ckpt"
+
+
+def test_all_of_a_lightning_checkpoint_is_imported(tmp_path):
+    half = torch.tensor([[1.0, 0.0]])
+    path = lightning(tmp_path, net__weight_orig=torch.ones(1, 2), net__weight_mask=half, head__weight_orig=torch.ones(1, 2),
+                     head__weight_mask=half)  # fmt: skip
+    found = imported(path)
+    assert found.density == {"net.weight": 0.5, "head.weight": 0.5}
+    assert torch.equal(found.weights["head.weight"], half)
+    assert main(["compress", str(path), "-o", str(tmp_path / "l.dsd")]) == 0
+    assert set(decompress(tmp_path / "l.dsd")) == {"net.weight", "head.weight"}
+
+
+def test_distillers_names_may_begin_as_lightnings(tmp_path):
+    held = {
+        "state_dict": {"net.w": torch.ones(4)},
+        "compression_sched": {"masks_dict": {"net.w": torch.tensor([1.0, 0, 0, 0])}},
+    }
+    torch.save(held, tmp_path / "d.pt")
+    assert imported(tmp_path / "d.pt").density == {"net.w": 0.25}
+
+
+@pytest.mark.filterwarnings("ignore:Validating sparse tensor.*")
+def test_density_is_the_masks(tmp_path):
+    kept = torch.tensor([1.0, 1, 0, 0])
+    torch.save({"bias_orig": torch.zeros(4), "bias_mask": kept}, tmp_path / "p.pt")
+    torch.save({"bias": torch.tensor([1.0, 0, 1, 0]).to_sparse()}, tmp_path / "m.pt")
+    assert imported(tmp_path / "p.pt").density == {"bias": 0.5}
+    assert imported(tmp_path / "p.pt", masks=tmp_path / "m.pt", ones="kept").density == {"bias": 0.25}
+
+
+def test_two_masks_for_a_weight(tmp_path):
+    torch.save({"w": torch.ones(2)}, tmp_path / "w.pt")
+    torch.save({"w": torch.ones(2), "w_mask": torch.zeros(2)}, tmp_path / "m.pt")
+    with pytest.raises(ValueError, match="two masks for w: w and w_mask"):
+        imported(tmp_path / "w.pt", masks=tmp_path / "m.pt", ones="kept")
+
+
+def test_import_makes_the_folder_of_an_archive(tmp_path):
+    torch.save({"w_orig": torch.ones(4), "w_mask": torch.tensor([1.0, 0, 0, 0])}, tmp_path / "w.pt")
+    assert main(["import", str(tmp_path / "w.pt"), "-o", str(tmp_path / "new" / "w.dsd")]) == 0
+    assert (tmp_path / "new" / "w.dsd").is_file()
+
+
+@pytest.mark.parametrize(
+    ("words", "reason"),
+    [
+        (["--only", "networks", "--layers", "AlexNet fc6"], "--only leaves all layers out"),
+        (["--layers", "AlexNet fc6", "--threads", "999"], "999 threads for all arms, but numba has at most"),
+    ],
+)
+def test_bench_says_what_does_not_go_together(words, reason, capsys):
+    assert main(["bench", *words]) == 2
+    assert reason in capsys.readouterr().err
+
+
+def test_bench_names_a_file_that_is_no_json(tmp_path, capsys):
+    (tmp_path / "bad.json").write_text("no")
+    assert main(["bench", "--layers", "NeuralTalk Wd", "-o", str(tmp_path / "bad.json")]) == 2
+    assert "bad.json is no result of dsd bench" in capsys.readouterr().err

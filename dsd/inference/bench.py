@@ -18,7 +18,8 @@ from torch import Tensor
 
 from dsd.inference.crossover import faster
 from dsd.inference.energy import per_call
-from dsd.inference.matrices import Coded, Rows
+from dsd.inference.layers import ConvolutionOf
+from dsd.inference.matrices import Coded, Looked, Rows
 from dsd.inference.peers import has_compiler, products
 from dsd.inference.published import LAYERS
 from dsd.inference.timing import bandwidth, interleaved
@@ -27,7 +28,7 @@ VALUES = 32
 CACHED = (1024, 1024, 0.1)  # a matrix that every cache but the first holds in any form
 DENSITIES = (0.01, 0.02, 0.04, 0.08, 0.12, 0.16, 0.25, 0.35, 0.5, 0.7)
 GRID = (1, 2, 4, 8, 16, 32, 64, 128)
-CONVOLUTION = (256, 256, 14)  # channels in and out, and pixels a side, of the 3x3 convolution that the table is made on
+CONVOLUTIONS = {"convolution": (256, 3, 14), "pointwise": (512, 1, 14)}  # channels in and out, kernel, pixels a side
 
 
 def drawn(rows: int, width: int, density: float, *, seed: int = 0) -> Tensor:
@@ -93,46 +94,46 @@ def layer(
 
 
 def crossover(*, rounds: int = 5, size: int = 2048) -> dict[str, Any]:
-    """Times of dense, sparse and codebook over density and batch, for a square matrix and a 3x3 convolution."""
+    """Times of dense, sparse and both kinds of codebook over density and batch, for a square matrix and convolutions."""
     cells = []
     for density in DENSITIES:
         weight = drawn(size, size, density)
-        rows, coded = Rows.of(weight), Coded.of(weight)
+        forms = {"sparse": Rows.of(weight), "coded": Coded.of(weight), "looked": Looked.of(weight)}
         for batch in GRID:
             x = torch.randn(batch, size)
-            arms = {"dense": partial(F.linear, x, weight), "sparse": partial(rows, x), "coded": partial(coded, x)}
+            arms = {"dense": partial(F.linear, x, weight)} | {name: partial(form, x) for name, form in forms.items()}
             took = interleaved(arms, rounds=rounds, budget=0.6)
             cells.append(
                 {"kind": "linear", "density": density, "batch": batch} | {k: v.median for k, v in took.items()}
             )
-    return {"size": size, "cells": cells + list(_convolutions(rounds))}
+    return {"size": size, "cells": [*cells, *(cell for kind in CONVOLUTIONS for cell in _convolutions(kind, rounds))]}
 
 
-def _convolutions(rounds: int) -> Iterable[dict[str, Any]]:
-    from dsd.inference.layers import ConvolutionOf
-
-    channels, kernels, side = CONVOLUTION
-    conv = torch.nn.Conv2d(channels, kernels, 3, padding=1).requires_grad_(False)
+def _convolutions(kind: str, rounds: int) -> Iterable[dict[str, Any]]:
+    channels, kernel, side = CONVOLUTIONS[kind]
+    conv = torch.nn.Conv2d(channels, channels, kernel, padding=kernel // 2).requires_grad_(False)
     for density in DENSITIES:
-        weight = drawn(kernels, 9 * channels, density)
+        weight = drawn(channels, kernel * kernel * channels, density)
         conv.weight.copy_(weight.reshape(conv.weight.shape))
-        forms = {"sparse": ConvolutionOf(conv, Rows.of(weight)), "coded": ConvolutionOf(conv, Coded.of(weight))}
+        matrices = {"sparse": Rows.of(weight), "coded": Coded.of(weight), "looked": Looked.of(weight)}
+        forms = {name: ConvolutionOf(conv, matrix) for name, matrix in matrices.items()}
         for batch in (1, 8):
             x = torch.randn(batch, channels, side, side)
             arms = {"dense": partial(conv, x)} | {name: partial(form, x) for name, form in forms.items()}
             took = interleaved(arms, rounds=rounds, budget=0.6)
-            yield {"kind": "convolution", "density": density, "batch": batch} | {k: v.median for k, v in took.items()}
+            yield {"kind": kind, "density": density, "batch": batch} | {k: v.median for k, v in took.items()}
 
 
 def table_of(cells: Iterable[dict[str, Any]]) -> dict[str, dict[str, dict[str, float]]]:
-    """crossover.json's table: by kind, form and batch the highest density up to which no denser cell is slower than dense."""
+    """crossover.json's table: by kind, form and batch the highest density up to which no cell is slower than what the form
+    competes with, which is the dense layer for compressed rows, and a byte for every weight for the codebook of kept ones."""
     found: dict[str, dict[str, dict[str, float]]] = {}
     for cell in sorted(cells, key=lambda cell: cell["density"]):
-        for form in ("sparse", "coded"):
+        for form, other in (("sparse", "dense"), ("coded", "looked")):
             row = found.setdefault(cell["kind"], {}).setdefault(form, {})
             key, below = str(cell["batch"]), [d for d in (0.0, *DENSITIES) if d < cell["density"]]
             row.setdefault(key, 0.0)
-            if cell[form] <= cell["dense"] and row[key] == max(below):
+            if cell[form] <= cell[other] and row[key] == max(below):
                 row[key] = cell["density"]
     return found
 

@@ -12,17 +12,28 @@ from itertools import product
 from pathlib import Path
 from typing import Any
 
+from torch import nn
+
 STORED = Path(__file__).with_name("crossover.json")
+KINDS = ("linear", "convolution", "pointwise")  # convolutions of 1x1 need no patches
+
+
+def kind_of(layer: nn.Linear | nn.Conv1d | nn.Conv2d) -> str:
+    """Which of the kinds it is."""
+    if isinstance(layer, nn.Linear):
+        return "linear"
+    alone = set(layer.kernel_size) == {1} and (isinstance(layer.padding, str) or not any(layer.padding))
+    return "pointwise" if alone else "convolution"
 
 
 def stored(path: Path = STORED) -> dict[str, Any]:
-    """{"linear" | "convolution": {"sparse" | "coded": {batch: highest density}}, "machine": ..., "versions": ...}.
+    """{kind of layer: {"sparse" | "coded": {batch: highest density}}, "machine": ..., "versions": ...}.
 
     ValueError for a file that is no such table.
     """
     try:
         found: dict[str, Any] = json.loads(path.read_text())
-        for kind, form in product(("linear", "convolution"), ("sparse", "coded")):
+        for kind, form in product(KINDS, ("sparse", "coded")):
             faster(kind, form, density=0.5, batch=1, table=found)
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise ValueError(
@@ -32,7 +43,8 @@ def stored(path: Path = STORED) -> dict[str, Any]:
 
 
 def faster(kind: str, form: str, *, density: float, batch: int, table: Mapping[str, Any] | None = None) -> bool:
-    """Whether the sparse form of a layer of this density is faster than the dense one at this batch.
+    """Whether the sparse form of a layer of this density is faster at this batch: compressed rows than the dense layer, coded
+    than a byte for every weight.
 
     Between two measured batches both must say so; beyond the last one it counts.
     """

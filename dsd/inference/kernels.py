@@ -33,13 +33,21 @@ def threads() -> int:
     """As many as torch uses, and numba was started with."""
     import numba
 
-    most: Any = numba.config
-    count = min(torch.get_num_threads(), int(most.NUMBA_NUM_THREADS))
+    wanted, most = torch.get_num_threads(), most_threads()
+    count = min(wanted, most)
     if count > 1:
         numba.set_num_threads(count)
-        if torch.get_num_threads() != count:  # numba's OpenMP is torch's where there is one: its pool has set that too
-            torch.set_num_threads(count)
+        if torch.get_num_threads() != wanted:  # numba's OpenMP is torch's where there is one: its pool has set that too
+            torch.set_num_threads(wanted)
     return count
+
+
+def most_threads() -> int:
+    """As many as numba was started with: the machine's processors, unless NUMBA_NUM_THREADS says otherwise."""
+    import numba
+
+    settings: Any = numba.config
+    return int(settings.NUMBA_NUM_THREADS)
 
 
 def coded_vector(start_M: Array, column_N: Array, index_N: Array, book_K: Array, x_K: Array) -> Array:

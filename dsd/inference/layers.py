@@ -19,6 +19,7 @@ from dsd.models.recurrent import CLIP, BidirectionalRecurrent
 
 Layer = nn.Linear | nn.Conv1d | nn.Conv2d
 FORMS = ("dense", "sparse", "codebook")
+HOOKS = ("_forward_pre_hooks", "_forward_pre_hooks_with_kwargs", "_forward_hooks", "_forward_hooks_with_kwargs")
 
 
 class LinearOf(nn.Module):
@@ -36,7 +37,8 @@ class LinearOf(nn.Module):
         return self.matrix.dense()
 
     @torch.no_grad()
-    def forward(self, x: Tensor) -> Tensor:
+    def forward(self, input: Tensor) -> Tensor:  # as torch calls it
+        x = input
         if torch.is_autocast_enabled(x.device.type):
             return _whole(self, x)
         if isinstance(self.matrix, Looked):
@@ -56,7 +58,13 @@ class ConvolutionOf(nn.Module):
         self.matrix, self.flat = matrix, isinstance(layer, nn.Conv1d)
         self.in_channels, self.out_channels = layer.in_channels, layer.out_channels
         self.kernel, self.stride = _two(layer.kernel_size, 1), _two(layer.stride, 1)
-        self.dilation, self.padding = _two(layer.dilation, 1), _two(layer.padding, 0)
+        self.dilation = _two(layer.dilation, 1)
+        self.padding = (0, 0)
+        if layer.padding == "same":  # with kernels of odd reach as much on both sides: see _plain
+            down, right = (d * (k - 1) // 2 for d, k in zip(self.dilation, self.kernel, strict=True))
+            self.padding = (down, right)
+        elif layer.padding != "valid":
+            self.padding = _two(layer.padding, 0)
         self.register_buffer("bias", None if layer.bias is None else layer.bias.detach())
 
     @property
@@ -65,7 +73,8 @@ class ConvolutionOf(nn.Module):
         return whole[:, :, 0] if self.flat else whole
 
     @torch.no_grad()
-    def forward(self, x: Tensor) -> Tensor:
+    def forward(self, input: Tensor) -> Tensor:  # as torch calls it
+        x = input
         if x.dim() == (2 if self.flat else 3):  # without a batch, as torch's take it
             out_of_one: Tensor = self(x[None])
             return out_of_one[0]
@@ -134,11 +143,16 @@ def _scan(weight: nn.Module, projected_TBH: Tensor, valid_TB1: Tensor) -> Tensor
 
 def convertible(net: nn.Module) -> dict[str, Layer]:
     """Linear layers and convolutions by name that may take another form: float32, no groups, zeros around, no subclass, and a
-    weight of their own (not one that a hook makes from others, as torch.nn.utils.prune does)."""
+    weight of their own: not one that a hook makes from others, as torch.nn.utils.prune does, nor an embedding's, which stays."""
+    plain = (nn.Linear, nn.Conv1d, nn.Conv2d)
+    others = {id(p) for module in net.modules() if type(module) not in plain for p in module._parameters.values()}
     return {
         name: layer
         for name, layer in net.named_modules()
-        if type(layer) in (nn.Linear, nn.Conv1d, nn.Conv2d) and layer.weight.dtype == torch.float32 and _plain(layer)
+        if type(layer) in plain
+        and layer.weight.dtype == torch.float32
+        and id(layer.weight) not in others
+        and _plain(layer)
     }
 
 
@@ -173,19 +187,23 @@ def wrapped(layer: Layer, matrix: Matrix) -> nn.Module:
 
 
 def replace_(net: nn.Module, name: str, layer: nn.Module) -> None:
-    """`layer` stands at every place of `net` where the module called `name` stood."""
+    """`layer` stands at every place of `net` where the module called `name` stood, and is called with its hooks."""
     old = net.get_submodule(name)
+    for hooks in HOOKS:
+        getattr(layer, hooks).update(getattr(old, hooks))
     for parent in list(net.modules()):
         for child, module in list(parent._modules.items()):  # named_children leaves out what comes twice
             if module is old:
                 setattr(parent, child, layer)
 
 
-def recurrent_(net: nn.Module) -> None:
-    """Every `BidirectionalRecurrent` of `net` calls its weights as layers."""
+def called_(net: nn.Module) -> None:
+    """Every module of `net` that multiplies by the weights of its layers itself calls the layers instead."""
     for name, module in list(net.named_modules()):
         if isinstance(module, BidirectionalRecurrent):
             replace_(net, name, RecurrentOf(module))
+        elif isinstance(module, nn.TransformerEncoderLayer):
+            module.activation_relu_or_gelu = 0  # so torch leaves its fast path, which takes dense weights
 
 
 def _plain(layer: Any) -> bool:
@@ -193,7 +211,9 @@ def _plain(layer: Any) -> bool:
         return False
     if isinstance(layer, nn.Linear):
         return True
-    return layer.groups == 1 and layer.padding_mode == "zeros" and not isinstance(layer.padding, str)
+    reach = [d * (k - 1) for d, k in zip(layer.dilation, layer.kernel_size, strict=True)]
+    even = layer.padding != "same" or all(r % 2 == 0 for r in reach)  # else there are more zeros on the right
+    return layer.groups == 1 and layer.padding_mode == "zeros" and even
 
 
 def _whole(layer: nn.Module, x: Tensor) -> Tensor:

@@ -20,8 +20,8 @@ import torch
 from torch import Tensor, nn
 
 from dsd.compression import decompress, read_meta
-from dsd.inference.crossover import faster, stored
-from dsd.inference.layers import FORMS, ConvolutionOf, LinearOf, candidates, convertible, recurrent_, replace_
+from dsd.inference.crossover import faster, kind_of, stored
+from dsd.inference.layers import FORMS, ConvolutionOf, LinearOf, called_, candidates, convertible, replace_
 from dsd.inference.timing import interleaved
 from dsd.weights import initialise_
 
@@ -65,13 +65,16 @@ def load(
     if net is None:
         from dsd.export import network
 
-        config = json.loads(read_meta(source).get("model", "{}"))
+        what = "the archive" if isinstance(source, bytes) else source
+        config = _model(read_meta(source).get("model", "{}"))
         target = config.pop("_target_", None)
-        if target is None:
-            what = "the archive" if isinstance(source, bytes) else source
+        if not isinstance(target, str):
             raise ValueError(f"{what} does not say which network it is: give one to fill, net=...")
         net = network(target, config, state)
     else:
+        for name, own in net.state_dict().items():
+            if name in state and torch.promote_types(own.dtype, state[name].dtype) != own.dtype:
+                raise ValueError(f"{name} is {own.dtype} in net, which would round the archive's {state[name].dtype}")
         initialise_(net, state)
         net.eval()
     del state
@@ -91,11 +94,13 @@ def convert_(
     for parameter in net.parameters():
         parameter.requires_grad_(False)
     if form != "dense":
-        recurrent_(net)
+        called_(net)
     table = stored() if crossover is None else stored(Path(crossover))
     chosen: dict[str, nn.Module] = {}
     parts: list[Part] = []
     layers = convertible(net)
+    if form != "dense" and "" in layers:
+        raise ValueError("a network that is a single layer has no place for another: wrap it, nn.Sequential(layer)")
     if form != "dense" and not layers:
         raise ValueError(
             f"{type(net).__name__} has no linear layer or convolution of float32 that could be {form}: form='dense'"
@@ -107,10 +112,9 @@ def convert_(
         if name in timed:
             way = timed[name]
         else:
-            kind = "linear" if isinstance(layer, nn.Linear) else "convolution"
             sparse = [key for key in ways if key in ("sparse", "coded")]
             way = next(
-                (key for key in sparse if faster(kind, key, density=density, batch=batch, table=table)),
+                (key for key in sparse if faster(kind_of(layer), key, density=density, batch=batch, table=table)),
                 next(iter(ways)),
             )
         chosen[name] = ways[way]()
@@ -119,6 +123,15 @@ def convert_(
         if chosen[name] is not layer:
             replace_(net, name, chosen[name])
     return parts
+
+
+def _model(text: str) -> dict[str, Any]:
+    """The archive's word on its network; empty if it is no JSON object."""
+    try:
+        found = json.loads(text)
+    except ValueError:
+        found = None
+    return found if isinstance(found, dict) else {}
 
 
 def weight_bytes(layer: nn.Module) -> int:
@@ -133,16 +146,19 @@ def _timed(net: nn.Module, form: str, example: Sequence[Any]) -> dict[str, str]:
     best: dict[str, str] = {}
 
     def look(name: str, layer: Any) -> Callable[..., None]:
-        def hook(module: nn.Module, inputs: tuple[Tensor, ...], output: Tensor) -> None:
+        def hook(module: nn.Module, inputs: tuple[Tensor, ...], named: dict[str, Tensor], output: Tensor) -> None:
             if name in best:
                 return  # a recurrent weight is used at every step
+            (x,) = inputs or tuple(named.values())
             ways = candidates(layer, form)
             made = {key: (lambda x: layer.forward(x)) if key == "dense" else make() for key, make in ways.items()}
-            best[name] = fastest({key: (lambda f=f: f(inputs[0])) for key, f in made.items()})  # type: ignore[misc]
+            best[name] = fastest({key: (lambda f=f: f(x)) for key, f in made.items()})  # type: ignore[misc]
 
         return hook
 
-    hooks = [layer.register_forward_hook(look(name, layer)) for name, layer in convertible(net).items()]
+    hooks = [
+        layer.register_forward_hook(look(name, layer), with_kwargs=True) for name, layer in convertible(net).items()
+    ]
     try:
         with torch.no_grad():
             net(*example)

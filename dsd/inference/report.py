@@ -6,6 +6,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from dsd.inference.bench import CONVOLUTIONS
+from dsd.inference.crossover import KINDS
 from dsd.inference.energy import modelled, sentence
 from dsd.inference.networks import WHY_NOT
 from dsd.inference.peers import ARMS, WITHOUT, WORDS
@@ -49,8 +51,8 @@ def tables(result: Mapping[str, Any]) -> list[Table]:
     if result.get("networks"):
         found += [_networks(result)]
     if result.get("crossover"):
-        found += [_map(result, kind) for kind in ("linear", "convolution")]
-    return found
+        found += [_map(result, kind) for kind in KINDS]
+    return [table for table in found if table.rows]
 
 
 def sentences(result: Mapping[str, Any]) -> list[str]:
@@ -188,7 +190,7 @@ def _networks(result: Mapping[str, Any]) -> Table:
             for name in ("dense", "compiled", "sparse", "codebook")
         ]
         gains = [f"{peer / arms[form]['median']:.2f}x" for form in ("sparse", "codebook")]
-        memory = [f"{size[form] / 2**20:.1f}" for form in ("dense", "sparse", "codebook")]
+        memory = [f"{size[form] / 1e6:.1f}" for form in ("dense", "sparse", "codebook")]
         ways = "; ".join(f"{n} {way}" for way, n in sorted(row["layers"]["sparse"].items()))
         ways += "; compiled" * ("sparse" in row.get("whole", ()))
         rows.append([row["network"], f"{100 * row['density']:.0f} %", str(row["batch"]), *times, *gains, *memory, ways])
@@ -202,11 +204,10 @@ def _networks(result: Mapping[str, Any]) -> Table:
 def _map(result: Mapping[str, Any], kind: str) -> Table:
     cells = [cell for cell in result["crossover"]["cells"] if cell["kind"] == kind]
     batches = sorted({cell["batch"] for cell in cells})
-    what = (
-        f"{result['crossover']['size']} x {result['crossover']['size']}"
-        if kind == "linear"
-        else "3x3, 256 channels, 14 pixels"
-    )
+    what = f"{result['crossover']['size']} x {result['crossover']['size']}"
+    if kind in CONVOLUTIONS:
+        channels, kernel, side = CONVOLUTIONS[kind]
+        what = f"{kernel}x{kernel}, {channels} channels, {side} pixels"
     rows = []
     for density in sorted({cell["density"] for cell in cells}):
         row = {cell["batch"]: cell for cell in cells if cell["density"] == density}

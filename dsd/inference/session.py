@@ -11,6 +11,7 @@ from typing import Any
 import torch
 
 from dsd.inference import bench, energy, networks
+from dsd.inference.kernels import most_threads
 from dsd.inference.published import LAYERS
 from dsd.results.provenance import hardware, versions
 from dsd.results.store import atomic_write
@@ -44,6 +45,10 @@ def measure(
     for what, asked, known in (("layer", layers, LAYERS), ("network", nets, networks.NETWORKS)):
         if unknown := [name for name in asked if name not in known]:
             raise ValueError(f"there is no {what} {unknown[0]!r} in the bench; it has {', '.join(known)}")
+    if (threads or torch.get_num_threads()) > most_threads():
+        raise ValueError(
+            f"{threads or torch.get_num_threads()} threads for all arms, but numba has at most {most_threads()}: give --threads"
+        )
     if threads is not None:
         torch.set_num_threads(threads)
     about = {
@@ -77,13 +82,15 @@ def merged(found: dict[str, Any], path: Path | None, old: dict[str, Any] | None 
     ValueError if the old parts are of another machine, other versions or another number of threads.
     """
     if old is None:
-        old = json.loads(path.read_text()) if path is not None and path.exists() else {}
+        old = read(path) if path is not None and path.exists() else {}
     for key in ("machine", "versions", "threads"):
         if old and (not isinstance(old, dict) or key not in old):
             raise ValueError(f"{path} is no result of dsd bench (it has no {key}); give another file")
         if old and old[key] != found[key]:
             raise ValueError(f"{path} was measured with another {key}: {old[key]}, now {found[key]}; give another file")
     whole = old | found
+    if "rates" in whole:
+        whole["rates"] = old.get("rates", {}) | found.get("rates", {})  # each batch has its own
     for part, (name, batch) in LISTS.items():
         rows = {(row[name], row[batch]): row for row in [*old.get(part, ()), *found.get(part, ())]}
         order = list(LAYERS if part == "layers" else networks.NETWORKS)
@@ -95,6 +102,14 @@ def merged(found: dict[str, Any], path: Path | None, old: dict[str, Any] | None 
     if path is not None:
         atomic_write(path, json.dumps(whole, indent=1) + "\n")
     return whole
+
+
+def read(path: Path) -> Any:
+    """What `path` holds. ValueError if that is no JSON."""
+    try:
+        return json.loads(path.read_text())
+    except ValueError as error:
+        raise ValueError(f"{path} is no result of dsd bench ({error}); give another file") from error
 
 
 def scalars(result: dict[str, Any]) -> dict[str, float]:

@@ -139,13 +139,15 @@ def test_drawn_weights_have_their_density_and_few_values():
 
 
 def cell(density, batch, sparse, coded, kind="linear"):
-    return {"kind": kind, "density": density, "batch": batch, "dense": 1.0, "sparse": sparse, "coded": coded}
+    return {
+        "kind": kind, "density": density, "batch": batch, "dense": 1.0, "sparse": sparse, "coded": coded, "looked": 2.0
+    }  # fmt: skip
 
 
 def test_the_table_of_a_map_stops_where_sparse_is_slower_once():
     a, b, c, *_ = bench.DENSITIES
-    cells = [cell(a, 1, 0.5, 2), cell(c, 1, 0.5, 0.5), cell(b, 1, 1.1, 0.9), cell(a, 8, 0.1, 1), cell(b, 8, 0.1, 1)]
-    assert bench.table_of(cells) == {"linear": {"sparse": {"1": a, "8": b}, "coded": {"1": 0.0, "8": b}}}
+    cells = [cell(a, 1, 0.5, 2), cell(c, 1, 0.5, 0.5), cell(b, 1, 1.1, 2.1), cell(a, 8, 0.1, 1), cell(b, 8, 0.1, 1)]
+    assert bench.table_of(cells) == {"linear": {"sparse": {"1": a, "8": b}, "coded": {"1": a, "8": b}}}
 
 
 def test_pruned_networks_have_their_density_and_few_values():
@@ -298,6 +300,11 @@ def test_parts_that_were_not_measured_stay_in_the_file(result, tmp_path):
     path, about = tmp_path / "bench.json", {key: result[key] for key in ("threads", "machine", "versions")}
     merged({"layers": result["layers"], **about}, path)
     merged({"networks": result["networks"], **about}, path)
+    merged({"rates": {"1": {"sparse": 1.0}}, **about}, path)
+    assert merged({"rates": {"8": {"sparse": 2.0}}, **about}, path)["rates"] == {
+        "1": {"sparse": 1.0},
+        "8": {"sparse": 2.0},
+    }
     other = {**result["networks"][0], "batch": 1}
     whole = merged({"networks": [other], **about}, path)
     assert [row["batch"] for row in whole["networks"]] == [1, 2]

@@ -31,6 +31,9 @@ def ways(layer, form="sparse"):
         (nn.Conv1d(4, 6, 3, dilation=2, bias=False), (2, 4, 21)),
         (nn.Conv1d(4, 6, 3, padding=1), (4, 21)),
         (nn.Conv2d(4, 6, 3), (4, 9, 8)),
+        (nn.Conv2d(4, 6, (3, 5), padding="same", dilation=(2, 1)), (2, 4, 9, 8)),
+        (nn.Conv2d(4, 6, 3, padding="valid"), (2, 4, 9, 8)),
+        (nn.Conv1d(4, 6, 4, dilation=2, padding="same"), (2, 4, 21)),
     ],
 )
 def test_outputs_are_those_of_torch(layer, shape):
@@ -74,10 +77,23 @@ def test_a_layer_of_too_many_values_is_treated_as_sparse():
 def test_what_may_take_another_form():
     net = nn.ModuleDict({
         "fc": nn.Linear(3, 3), "conv": nn.Conv2d(2, 2, 3), "conv1": nn.Conv1d(2, 2, 3), "groups": nn.Conv2d(2, 2, 3, groups=2),
-        "same": nn.Conv2d(2, 2, 3, padding="same"), "circular": nn.Conv2d(2, 2, 3, padding_mode="circular"),
+        "even": nn.Conv2d(2, 2, 4, padding="same"), "circular": nn.Conv2d(2, 2, 3, padding_mode="circular"),
         "narrow": nn.Linear(3, 3).bfloat16(), "words": nn.Embedding(3, 3), "attention": nn.MultiheadAttention(4, 2),
     })  # fmt: skip
     assert list(convertible(net)) == ["fc", "conv", "conv1"]
+
+
+def test_a_weight_that_an_embedding_has_too_stays():
+    words, scores = nn.Embedding(50, 8), nn.Linear(8, 50)
+    scores.weight = words.weight
+    assert list(convertible(nn.ModuleList([words, scores, nn.Linear(8, 8)]))) == ["2"]
+
+
+def test_a_replaced_layer_keeps_its_hooks():
+    net = nn.Sequential(nn.Linear(3, 3))
+    net[0].register_forward_hook(lambda module, inputs, output: output + 1)
+    replace_(net, "0", nn.Identity())
+    assert torch.equal(net(torch.ones(2)), torch.full((2,), 2.0))
 
 
 def test_a_shared_layer_is_replaced_everywhere():

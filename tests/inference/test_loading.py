@@ -10,7 +10,7 @@ import dsd
 from dsd.coding.archive import ArchiveError
 from dsd.compression import compress
 from dsd.inference import convert_, resident
-from dsd.inference.crossover import faster, stored
+from dsd.inference.crossover import KINDS, faster, kind_of, stored
 from dsd.inference.layers import LinearOf
 from dsd.inference.peers import has_compiler
 from tests.inference.networks import NETWORKS, example, packed, shared_
@@ -125,7 +125,7 @@ def test_the_crossover_table_errs_on_the_dense_side(batch, highest):
 
 def test_a_table_of_ones_own_decides(tmp_path):
     _, data = packed("LeNet300")
-    table = {kind: {form: {"1": 0.0} for form in ("sparse", "coded")} for kind in ("linear", "convolution")}
+    table = {kind: {form: {"1": 0.0} for form in ("sparse", "coded")} for kind in KINDS}
     (tmp_path / "mine.json").write_text(json.dumps(table))
     found = dsd.load(data, form="sparse", crossover=tmp_path / "mine.json")
     assert all(type(layer) is nn.Linear for layer in (found.fc1, found.fc2, found.fc3))
@@ -142,7 +142,7 @@ def test_no_batch_is_an_error():
 
 def test_the_stored_table_says_where_it_was_measured():
     table = stored()
-    assert set(table["linear"]) == set(table["convolution"]) == {"sparse", "coded"}
+    assert all(set(table[kind]) == {"sparse", "coded"} for kind in KINDS)
     assert {"cpu", "cores_physical"} <= set(table["machine"])
     assert "torch" in table["versions"]
 
@@ -150,3 +150,61 @@ def test_the_stored_table_says_where_it_was_measured():
 def test_a_form_that_no_layer_can_have_is_refused():
     with pytest.raises(ValueError, match="LSTM has no linear layer or convolution of float32 that could be sparse"):
         convert_(torch.nn.LSTM(4, 5), form="sparse")
+
+
+def test_kinds_of_layers():
+    layers = [nn.Linear(3, 3), nn.Conv2d(3, 3, 3), nn.Conv2d(3, 3, 1), nn.Conv1d(3, 3, 1, padding="same")]
+    assert [kind_of(layer) for layer in layers] == ["linear", "convolution", "pointwise", "pointwise"]
+    assert kind_of(nn.Conv2d(3, 3, 1, padding=1)) == "convolution"
+
+
+@pytest.mark.parametrize("form", ["sparse", "codebook"])
+def test_a_layer_alone_must_be_wrapped(form):
+    with pytest.raises(ValueError, match=r"wrap it, nn\.Sequential"):
+        convert_(shared_(nn.Linear(300, 100), kept=0.1), form=form)
+
+
+def test_an_encoder_of_torch_calls_its_layers():
+    torch.manual_seed(0)
+    net = nn.TransformerEncoderLayer(32, 2, 64, batch_first=True).eval()
+    for layer in (net.linear1, net.linear2):
+        shared_(layer, kept=0.05)
+    x, called = torch.randn(2, 5, 32), []
+    with torch.inference_mode():
+        expected = net(x)
+        convert_(net, form="sparse")
+        net.linear1.matrix.register_forward_hook(lambda *_: called.append(1))
+        torch.testing.assert_close(net(x), expected, atol=1e-5, rtol=1e-5)
+    assert called
+
+
+def test_an_input_may_be_given_by_name():
+    class Named(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.fc = shared_(nn.Linear(300, 100), kept=0.05)
+
+        def forward(self, x):
+            return self.fc(input=x)
+
+    x = torch.randn(2, 300)
+    for arguments in (None, (x,)):
+        net = Named()
+        expected = net(x).detach()
+        convert_(net, form="sparse", example=arguments)
+        torch.testing.assert_close(net(x), expected, atol=1e-5, rtol=1e-5)
+
+
+def test_a_network_of_narrower_numbers_is_not_filled():
+    net = nn.Sequential(nn.Linear(3, 3))
+    data = compress(net.state_dict()).data
+    with pytest.raises(ValueError, match=r"0\.weight is torch\.bfloat16 in net, which would round"):
+        dsd.load(data, net=nn.Sequential(nn.Linear(3, 3)).bfloat16())
+    assert dsd.load(data, net=nn.Sequential(nn.Linear(3, 3)).double())[0].weight.dtype == torch.float64
+
+
+@pytest.mark.parametrize("text", ["foo", "[1]", "null", '{"_target_": 3}'])
+def test_an_archive_with_another_word_for_its_network_asks_for_one(text):
+    data = compress({"w": torch.ones(2)}, meta={"model": text}).data
+    with pytest.raises(ValueError, match="does not say which network it is"):
+        dsd.load(data)

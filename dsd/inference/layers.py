@@ -1,6 +1,6 @@
-"""Layers whose weight is a matrix in any form: linear, convolutions, and the recurrent layer of Deep Speech.
+"""Layers whose weight is a matrix in any form: linear, and convolutions.
 
-They take the place of `nn.Linear`, `nn.Conv1d`, `nn.Conv2d` and `BidirectionalRecurrent` in a network that stays what it is.
+They take the place of `nn.Linear`, `nn.Conv1d` and `nn.Conv2d` in a network that stays what it is.
 A convolution over a sparse matrix is its product with the patches of one image after the other (im2col); one of 1x1 is a
 product with the image itself. Where dense is faster, torch's own layer stays, or is called with weights looked up.
 """
@@ -15,7 +15,6 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from dsd.inference.matrices import Coded, Looked, Matrix, Rows
-from dsd.models.recurrent import CLIP, BidirectionalRecurrent
 
 Layer = nn.Linear | nn.Conv1d | nn.Conv2d
 FORMS = ("dense", "sparse", "codebook")
@@ -111,36 +110,6 @@ class ConvolutionOf(nn.Module):
         return out_NML.reshape(len(x_NCHW), self.out_channels, height, width)
 
 
-class RecurrentOf(nn.Module):
-    """`BidirectionalRecurrent` whose three weights are layers of any form."""
-
-    def __init__(self, layer: BidirectionalRecurrent) -> None:
-        super().__init__()
-        self.input: nn.Module = layer.input
-        self.ahead: nn.Module = layer.ahead
-        self.back: nn.Module = layer.back
-        self.norm = layer.norm
-
-    @torch.no_grad()
-    def forward(self, x_BTI: Tensor, valid_BT: Tensor) -> Tensor:
-        projected_BTH = self.input(x_BTI)
-        if self.norm is not None:
-            projected_BTH = self.norm(projected_BTH, valid_BT)
-        projected_TBH = projected_BTH.transpose(0, 1).contiguous()
-        valid_TB1 = valid_BT.t()[..., None].to(projected_TBH.dtype)
-        ahead_TBH = _scan(self.ahead, projected_TBH, valid_TB1)
-        back_TBH = _scan(self.back, projected_TBH.flip(0), valid_TB1.flip(0))
-        return (ahead_TBH + back_TBH.flip(0)).transpose(0, 1)
-
-
-def _scan(weight: nn.Module, projected_TBH: Tensor, valid_TB1: Tensor) -> Tensor:
-    hidden_TBH, h_BH = torch.empty_like(projected_TBH), projected_TBH.new_zeros(projected_TBH.shape[1:])
-    for t, p_BH in enumerate(projected_TBH):
-        h_BH = (p_BH + weight(h_BH)).clamp_(0, CLIP).mul_(valid_TB1[t])
-        hidden_TBH[t] = h_BH
-    return hidden_TBH
-
-
 def convertible(net: nn.Module) -> dict[str, Layer]:
     """Linear layers and convolutions by name that may take another form: float32, no groups, zeros around, no subclass, and a
     weight of their own: not one that a hook makes from others, as torch.nn.utils.prune does, nor an embedding's, which stays."""
@@ -195,15 +164,6 @@ def replace_(net: nn.Module, name: str, layer: nn.Module) -> None:
         for child, module in list(parent._modules.items()):  # named_children leaves out what comes twice
             if module is old:
                 setattr(parent, child, layer)
-
-
-def called_(net: nn.Module) -> None:
-    """Every module of `net` that multiplies by the weights of its layers itself calls the layers instead."""
-    for name, module in list(net.named_modules()):
-        if isinstance(module, BidirectionalRecurrent):
-            replace_(net, name, RecurrentOf(module))
-        elif isinstance(module, nn.TransformerEncoderLayer):
-            module.activation_relu_or_gelu = 0  # so torch leaves its fast path, which takes dense weights
 
 
 def _plain(layer: Any) -> bool:

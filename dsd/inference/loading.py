@@ -1,18 +1,18 @@
 """A working network straight from an archive: `dsd.load("model.dsd", form="sparse")`.
 
-archive -> tensors -> the network its meta names -> every linear layer and convolution in the form that was asked for
+archive -> tensors -> the network its meta names -> every linear, convolutional and recurrent layer in the form that was asked for
 
 The forms: `dense` is the network with the archive's weights, bit for bit. `sparse` has compressed rows where these are faster
-and dense layers where they are not. `codebook` keeps weights as bytes into a table until they are used. What is no matrix
-(embeddings, norms, biases), torch's own recurrent layers (nn.LSTM; Deep Speech's is ours), and what groups or is not float32, stays
-as it is in all of them.
+and dense layers where they are not. `codebook` keeps weights as bytes into a table until they are used. torch's LSTM, GRU
+and RNN are sparse where that is faster by the clock, and always a codebook, which is for memory. What is no matrix (embeddings,
+norms, biases), and what groups or is not float32, stays as it is in all of them.
 """
 
 from __future__ import annotations
 
 import json
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -21,13 +21,15 @@ from torch import Tensor, nn
 
 from dsd.compression import decompress, read_meta
 from dsd.inference.crossover import faster, kind_of, stored
-from dsd.inference.layers import FORMS, ConvolutionOf, LinearOf, called_, candidates, convertible, replace_
+from dsd.inference.layers import FORMS, ConvolutionOf, LinearOf, candidates, convertible, replace_
+from dsd.inference.recurrent import SequenceOf, called_, sequential
 from dsd.inference.timing import interleaved
 from dsd.weights import initialise_
 
 TURNS = 5  # of each form when a layer is timed on an example
 PATIENCE = 2.0  # seconds for them all
 GAIN = 1.05  # how much faster than the first choice another form must be
+STEPS = 16  # of a sequence on which torch's recurrent layers are timed
 
 
 @dataclass(frozen=True)
@@ -99,11 +101,12 @@ def convert_(
     chosen: dict[str, nn.Module] = {}
     parts: list[Part] = []
     layers = convertible(net)
-    if form != "dense" and "" in layers:
+    sequences = sequential(net) if form != "dense" else {}
+    if form != "dense" and ("" in layers or "" in sequences):
         raise ValueError("a network that is a single layer has no place for another: wrap it, nn.Sequential(layer)")
-    if form != "dense" and not layers:
+    if form != "dense" and not layers and not sequences:
         raise ValueError(
-            f"{type(net).__name__} has no linear layer or convolution of float32 that could be {form}: form='dense'"
+            f"{type(net).__name__} has no linear layer, convolution or recurrent layer of float32 that could be {form}: form='dense'"
         )
     timed = _timed(net, form, example) if example is not None and form != "dense" else {}
     for name, layer in layers.items():
@@ -122,7 +125,21 @@ def convert_(
         parts.append(Part(name, way, size if way == "dense" else weight_bytes(chosen[name]), size, density))
         if chosen[name] is not layer:
             replace_(net, name, chosen[name])
+    for name, sequence in sequences.items():
+        parts += _stepped(net, name, sequence, form, batch)
     return parts
+
+
+def _stepped(net: nn.Module, name: str, layer: nn.RNNBase, form: str, batch: int) -> list[Part]:
+    """A recurrent layer of torch's goes step by step through layers in this form if that is faster, or takes a codebook."""
+    made = SequenceOf(layer)
+    x = torch.randn(*((batch, STEPS) if layer.batch_first else (STEPS, batch)), layer.input_size)
+    parts = convert_(made, form=form, example=(x,))
+    by_book = any(part.form in ("looked", "coded") for part in parts)
+    if by_book or fastest({"whole": lambda: layer(x), "steps": lambda: made(x)}) == "steps":
+        replace_(net, name, made)
+        return [replace(part, name=f"{name}.{part.name}") for part in parts]
+    return [replace(part, name=f"{name}.{part.name}", form="dense", bytes=part.dense_bytes) for part in parts]
 
 
 def _model(text: str) -> dict[str, Any]:

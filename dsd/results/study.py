@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import json
 import math
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal
@@ -122,11 +123,19 @@ class Study:
     samples: Samples | None = None
 
     def __post_init__(self) -> None:
-        names = {arm.name for arm in self.arms}
-        used = {row.arm for row in self.rows} | {a for c in self.claims for a in (c.treated, c.control)}
-        used |= set(self.samples.arms if self.samples else ())
-        if unknown := sorted(used - names):
-            raise ValueError(f"study {self.name}: rows, claims or samples name {unknown}, which are no arms of it")
+        for what, said in (("arms", [a.name for a in self.arms]), ("claims", [c.text for c in self.claims])):
+            if twice := sorted(one for one, n in Counter(said).items() if n > 1):
+                raise ValueError(f"study {self.name}: two {what} are called {twice}; results are kept by that name")
+        used = {
+            "rows": [row.arm for row in self.rows],
+            "claims": [arm for claim in self.claims for arm in (claim.treated, claim.control)],
+            "samples": self.samples.arms if self.samples else (),
+            "decomposition": self.decomposition or (),
+            "figure_arm": [self.figure_arm],
+        }
+        for what, arms in used.items():
+            if unknown := sorted(set(arms) - {arm.name for arm in self.arms}):
+                raise ValueError(f"study {self.name}: {unknown}, named in its {what}, are no arms of it")
 
     @property
     def watched(self) -> Metric:

@@ -115,6 +115,20 @@ def test_a_study_that_names_no_arm_of_its_own_is_refused():
         Study("x", "x", "x", (), (), (0,), (ERROR,), (Row("r", "nobody"),), (), (), 0.1)
 
 
+@pytest.mark.parametrize(
+    ("wrong", "says"),
+    [
+        ({"claims": (*STUDY.claims, Claim("DSD helps", "dsd", "finetune", "Welch t"))}, r"two claims.*'DSD helps'"),
+        ({"arms": (*STUDY.arms, Arm("dsd", ("method=dsdsd",)))}, r"two arms.*'dsd'"),
+        ({"decomposition": ("dsd", "tuned", "baseline")}, r"\['tuned'\], named in its decomposition"),
+        ({"figure_arm": "DSD"}, r"\['DSD'\], named in its figure_arm"),
+    ],
+)
+def test_a_declaration_that_contradicts_itself_is_refused(wrong, says):
+    with pytest.raises(ValueError, match=f"study toy: {says}"):
+        Study(**{**vars(STUDY), **wrong})
+
+
 def test_two_runs_for_one_seed_are_an_error_that_says_how_they_differ():
     both = [result("dsd", 0, 8.0), result("dsd", 0, 8.1, observe=7)]
     with pytest.raises(

@@ -15,7 +15,8 @@ from typing import Any
 import matplotlib as mpl
 from matplotlib.figure import Figure as Canvas
 
-from dsd.results.analysis import Findings, Judged
+from dsd.results.analysis import Findings
+from dsd.results.judged import Judged
 
 INK, FAINT = "#010203", "#040506"  # stand for the page's text colour and its lines, and are replaced by them
 COLOURS = (
@@ -49,7 +50,7 @@ class Figure:
 
 def points(findings: Findings) -> Figure | None:
     """Every seed of every row, its mean with the interval, and the published mean."""
-    lines = [line for line in findings.lines if line.values and not any(map(math.isnan, line.values.values()))]
+    lines = [line for line in findings.lines if line.values and all(map(math.isfinite, line.values.values()))]
     if not lines:
         return None
     study, metric = findings.study, findings.study.metrics[0]

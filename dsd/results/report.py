@@ -11,12 +11,13 @@ from typing import Any
 from jinja2 import Environment, PackageLoader, StrictUndefined, select_autoescape
 from markupsafe import Markup
 
-from dsd.results.analysis import Findings, spoken
+from dsd.results.analysis import Findings
 from dsd.results.cost import Cost, costs
 from dsd.results.figures import Figure, curves, forest, points, weights
 from dsd.results.statistics import Rate, words
 from dsd.results.store import atomic_write
 from dsd.results.study import command
+from dsd.results.utterances import spoken
 
 Records = Sequence[Mapping[str, Any]]
 

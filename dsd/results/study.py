@@ -20,6 +20,7 @@ from typing import Any, Literal
 from dsd.results.statistics.verdict import Better
 
 SEED = "${seed}"  # as a value: the run's own seed
+Values = dict[int, float]  # seed -> value
 
 
 @dataclass(frozen=True)
@@ -32,14 +33,15 @@ class Metric:
     better: Better
 
     def of(self, record: Mapping[str, Any], phase: int = -1) -> float:
-        """The value after the phase of this index (-1: the final weights). NaN where it was not measured.
+        """The value after the phase of this index (-1: the final weights). NaN where it was not measured or there is no such phase.
 
         The test set is only shown to the final weights.
         """
         tested = self.key.startswith("test/")
-        if tested and phase not in (-1, len(record["phases"]) - 1):
+        phases = record["phases"]
+        if phase not in (-1, len(phases) - 1) if tested else not -len(phases) <= phase < len(phases):
             return math.nan
-        found = record["test"] if tested else record["phases"][phase]["metrics"]
+        found = record["test"] if tested else phases[phase]["metrics"]
         value = found.get(self.key)
         return math.nan if value is None else float(value)
 
@@ -180,6 +182,11 @@ def _value(text: str, seed: int) -> object:
         return json.loads(text)
     except ValueError:
         return text
+
+
+def values(study: Study, records: Sequence[Mapping[str, Any]], arm: str, metric: Metric, phase: int = -1) -> Values:
+    """The metric of each seed of an arm, NaN where it was not measured."""
+    return {r["seed"]: metric.of(r, phase) for r in records if r["study"] == study.name and r["arm"] == arm}
 
 
 def missing(study: Study, records: Sequence[Mapping[str, Any]]) -> dict[str, list[int]]:

@@ -70,6 +70,14 @@ def test_an_empty_study_makes_a_report_too():
     assert "Runs still missing: 24" in markdown("t", parts, "c")
 
 
+def test_a_run_without_its_metric_does_not_take_the_report_with_it():
+    kept = [r | {"test": {}} if r["run_id"] == "dsd-3" else r for r in records.collect(STUDY, results())]
+    parts = [section(analyse(STUDY, kept), kept, None)]
+    for page in (html("t", parts, "c"), markdown("t", parts, "c")):
+        assert "test/error1 is missing or no finite number: dsd with seed 3 (run dsd-3)" in page
+        assert "if Brown-Forsythe's p (uncorrected) is below 0.05 as well" in page
+
+
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 def test_in_a_browser(page, scheme):
     if importlib.util.find_spec("selenium") is None or not (shutil.which("chromium") and shutil.which("chromedriver")):

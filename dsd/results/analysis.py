@@ -88,13 +88,14 @@ def _decompose(study: Study, records: Sequence[Mapping[str, Any]]) -> st.Decompo
     arms = [values(study, records, arm, study.metrics[0]) for arm in study.decomposition]
     if not all(math.isfinite(value) for arm in arms for value in arm.values()):
         return None  # the claims say which
+    better = study.metrics[0].better
     if study.decomposition_paired:
         if len(set.intersection(*(set(arm) for arm in arms))) < 2:
             return None
-        return st.decompose(*arms, confidence=study.confidence, missing="drop")
+        return st.decompose(*arms, better=better, confidence=study.confidence, missing="drop")
     treated, matched, baseline = (list(arm.values()) for arm in arms)
     if min(len(treated), len(matched)) < 2 or not baseline:
         return None
     return st.decompose_groups(
-        treated, matched, baseline[0] if len(baseline) == 1 else baseline, confidence=study.confidence
+        treated, matched, baseline[0] if len(baseline) == 1 else baseline, better=better, confidence=study.confidence
     )

@@ -9,6 +9,7 @@ import pytest
 
 from dsd.results.analysis import analyse
 from dsd.results.report import html, markdown, section, write
+from dsd.results.study import Metric, Study
 from tests.results.test_study import STUDY, records, results
 
 MOMENTS = {
@@ -68,6 +69,16 @@ def test_an_empty_study_makes_a_report_too():
     parts = [section(analyse(STUDY, []), [], None)]
     assert "not tested" in html("t", parts, "c")
     assert "Runs still missing: 24" in markdown("t", parts, "c")
+
+
+@pytest.mark.parametrize(("gain", "outcome"), [(2.0, "gain"), (-2.0, "loss")])
+@pytest.mark.parametrize(("better", "way"), [("lower", "negative"), ("higher", "positive")])
+def test_the_page_calls_a_loss_a_loss(gain, outcome, better, way):
+    kept = records.collect(STUDY, results(gain=gain if better == "lower" else -gain))
+    study = Study(**{**vars(STUDY), "metrics": (Metric("test/error1", "it", "%", better),)})
+    parts = [section(analyse(study, kept), kept, None)]
+    for page in (html("t", parts, "c"), markdown("t", parts, "c")):
+        assert f"Where the {outcome} comes from (it, %; {way} is a gain):" in page
 
 
 def test_a_run_without_its_metric_does_not_take_the_report_with_it():

@@ -13,7 +13,8 @@ from markupsafe import Markup
 
 from dsd.results.analysis import Findings
 from dsd.results.cost import Cost, costs
-from dsd.results.figures import Figure, curves, forest, points, weights
+from dsd.results.figures import Figure, forest, points, weights
+from dsd.results.learning import curves
 from dsd.results.statistics import Rate, words
 from dsd.results.store import atomic_write
 from dsd.results.study import command

@@ -49,6 +49,14 @@ def test_the_page_needs_no_network(page):
     assert "url(http" not in text
 
 
+def test_no_two_things_of_the_page_have_one_id(page):
+    text = (page / "report.html").read_text()
+    ids = re.findall(r'\bid="([^"]*)"', text)
+    assert "toy-points-figure_1" in ids
+    assert len(ids) == len(set(ids))
+    assert set(re.findall(r'(?:url\(|href=")#([^)"]*)', text)) <= set(ids), "what is used is there"
+
+
 def test_what_is_quoted_cannot_break_the_page(page):
     text = (page / "report.html").read_text()
     assert "A &lt;toy&gt; &amp; its report" in text

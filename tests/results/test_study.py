@@ -10,7 +10,8 @@ import pytest
 from dsd.results import diverged, records
 from dsd.results import statistics as st
 from dsd.results.analysis import analyse
-from dsd.results.figures import curves, forest, points, weights
+from dsd.results.figures import COLOURS, forest, points, weights
+from dsd.results.learning import curves
 from dsd.results.store import Store
 from dsd.results.study import Arm, Claim, Metric, Row, Study, belongs, command, missing
 
@@ -277,6 +278,22 @@ def test_figures_say_in_words_what_they_show(kept):
         assert "prefers-color-scheme" in figure.file
     moment = {"label": "final", "edges": [-1, 0, 1], "counts": [3, 5], "zeros": 2, "std": 0.4}
     assert "final: 20 % exactly 0" in weights("toy", [moment], "fc").words
+
+
+def test_an_arm_has_one_colour(kept):
+    study = Study(**{**vars(STUDY), "rows": (Row("end", "dsd"), Row("tune", "finetune"))})
+    for arm, colour in zip(("finetune", "dsd"), COLOURS[1:], strict=False):
+        own = [r for r in kept if r["arm"] == arm]
+        assert colour in points(analyse(study, own)).svg
+        assert f"stroke: {colour}" in curves(analyse(study, own), own).svg
+        assert not any(f": {c}" in points(analyse(study, own)).svg for c in COLOURS if c != colour)
+
+
+def test_learning_curves_fill_their_panel(kept, monkeypatch):
+    limits = []
+    monkeypatch.setattr("dsd.results.learning.to_svg", lambda canvas: limits.append(canvas.axes[0].get_xlim()) or "")
+    curves(analyse(STUDY, kept), kept)
+    assert limits == [(0, 6)], "two epochs of the baseline, four from there"
 
 
 def test_figures_are_the_same_every_time(kept):

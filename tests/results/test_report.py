@@ -63,6 +63,20 @@ def test_what_is_quoted_cannot_break_the_page(page):
     HTMLParser().feed(text)
 
 
+def test_every_run_says_what_it_starts_from_and_which_code_it_had():
+    kept = records.collect(STUDY, results())
+    kept = [r | {"git": {"commit": "0123456789abcdef", "dirty": r["seed"] == 1}} for r in kept]
+    rows = re.findall("<tr>.*?</tr>", html("t", [section(analyse(STUDY, kept), kept, None)], "c"))
+    by_run = {
+        name: [row for row in rows if f"<code>{name}</code></td>" in row] for name in ("dsd-0", "dsd-1", "baseline-0")
+    }
+    assert [len(found) for found in by_run.values()] == [1, 1, 1]
+    assert "<code>b</code></td>" in by_run["dsd-0"][0]
+    assert "<code>0123456</code></td>" in by_run["dsd-0"][0]
+    assert "<code>0123456 with changes</code></td>" in by_run["dsd-1"][0]
+    assert "<code>b</code></td>" not in by_run["baseline-0"][0]
+
+
 def test_markdown_says_the_same(page):
     text = (page / "report.md").read_text()
     assert "- DSD helps: **supported**" in text

@@ -15,13 +15,14 @@ from typing import Any
 import matplotlib as mpl
 from matplotlib.figure import Figure as Canvas
 
-from dsd.results.analysis import Findings, Judged
+from dsd.results.analysis import Findings
+from dsd.results.judged import Judged
+from dsd.results.study import Study
 
 INK, FAINT = "#010203", "#040506"  # stand for the page's text colour and its lines, and are replaced by them
 COLOURS = (
     "#2f7ed8", "#d9822b", "#3a9d5d", "#b0539f", "#8a8f98", "#c0504d", "#1fa3a3", "#9a7d0a", "#6f5bd0", "#7a5c43", "#e377a2", "#6b9e1f",
 )  # fmt: skip
-SHADES = {"sparse": "#d9822b", "redense": "#3a9d5d"}
 STYLE = {
     "svg.fonttype": "none", "font.family": "sans-serif", "font.size": 10, "text.color": INK, "axes.edgecolor": FAINT,
     "axes.labelcolor": INK, "xtick.color": INK, "ytick.color": INK, "axes.spines.top": False, "axes.spines.right": False,
@@ -49,7 +50,7 @@ class Figure:
 
 def points(findings: Findings) -> Figure | None:
     """Every seed of every row, its mean with the interval, and the published mean."""
-    lines = [line for line in findings.lines if line.values and not any(map(math.isnan, line.values.values()))]
+    lines = [line for line in findings.lines if line.values and all(map(math.isfinite, line.values.values()))]
     if not lines:
         return None
     study, metric = findings.study, findings.study.metrics[0]
@@ -57,7 +58,7 @@ def points(findings: Findings) -> Figure | None:
         canvas = Canvas(figsize=(8.2, 0.9 + 0.42 * len(lines)))
         axes = canvas.subplots()
         for index, line in enumerate(lines):
-            found, colour = [line.values[seed] for seed in sorted(line.values)], COLOURS[index % len(COLOURS)]
+            found, colour = [line.values[seed] for seed in sorted(line.values)], colour_of(study, line.row.arm)
             spread = [index + 0.3 * ((7 * k) % 11 / 10 - 0.5) for k in range(len(found))]  # apart, the same every time
             axes.plot(found, spread, "o", color=colour, ms=4, alpha=0.55, mec="none")
             mean = math.fsum(found) / len(found)
@@ -114,64 +115,6 @@ def forest(findings: Findings) -> Figure | None:
     return Figure("forest", title, svg, f"Forest plot of effects. {said}.")
 
 
-def curves(findings: Findings, records: Sequence[Mapping[str, Any]]) -> Figure | None:
-    """Learning curves: the mean over the seeds of each arm, on one axis of epochs, with the phases shaded."""
-    study = findings.study
-    watched = study.watched
-    own = [
-        r for r in records if r["study"] == study.name and any(v is not None for v in r["curve"].get(watched.key, ()))
-    ]
-    if not own:
-        return None
-    shown = [arm for arm in study.arms if any(r["arm"] == arm.name for r in own)]
-    baseline = [r for r in own if r["config"].get("method.name") == "baseline"]
-    before = _length(baseline[0]) if baseline else 0.0
-    trained = _mean_curve(baseline, 0, watched.key)[1][-1] if baseline else None
-    ends: list[str] = []
-    with mpl.rc_context(style(f"{study.name}-curves")):
-        canvas = Canvas(figsize=(8.2, 4.0))
-        axes = canvas.subplots()
-        model = next((r for r in own if r["arm"] == study.figure_arm), own[0])
-        start = _offset(model, before)
-        for phase in model["phases"]:
-            shade = SHADES.get(phase["name"], COLOURS[4])
-            axes.axvspan(start, start + phase["epochs"], color=shade, alpha=0.12, lw=0)
-            axes.text(
-                start + phase["epochs"] / 2,
-                0.97,
-                phase["name"],
-                transform=axes.get_xaxis_transform(),
-                ha="center",
-                va="top",
-            )
-            start += phase["epochs"]
-        lowest = []
-        rest = start - _offset(model, before)
-        first = 0.0 if before <= 4 * rest else before - rest
-        for index, arm in enumerate(shown):
-            rows = [r for r in own if r["arm"] == arm.name]
-            epochs, means = _mean_curve(rows, before, watched.key)
-            if _offset(rows[0], before) and trained is not None:
-                epochs, means = [before, *epochs], [trained, *means]
-            axes.plot(
-                epochs, means, "-", color=COLOURS[index % len(COLOURS)], lw=1.6, label=f"{arm.title} (n = {len(rows)})"
-            )
-            ends.append(f"{arm.title} ends at {means[-1]:.2f}")
-            lowest += [mean for epoch, mean in zip(epochs, means, strict=True) if epoch >= first]
-        low, last = min(lowest), sorted(lowest)[int(0.6 * (len(lowest) - 1))]
-        axes.set(
-            xlim=(first, None),
-            xlabel="epoch",
-            ylabel=f"{watched.label}, {watched.unit}",
-            ylim=(low - 0.05 * (last - low) - 0.01, last + (last - low) + 0.01),
-        )
-        axes.grid(axis="y")
-        axes.legend(fontsize=8, ncols=2, loc="upper center", bbox_to_anchor=(0.5, -0.14))
-        svg = to_svg(canvas)
-    title = f"Learning curves from epoch {first:g} on: mean over the seeds; the shaded phases are {study.figure_arm}'s; higher curves are cut off"
-    return Figure("curves", title, svg, f"{watched.label} over the epochs. {'; '.join(ends)}.")
-
-
 def weights(name: str, moments: Sequence[Mapping[str, Any]], layer: str) -> Figure | None:
     """The paper's figure: one layer's weights before pruning, after it, after sparse training, at release, at the end."""
     if not moments:
@@ -200,28 +143,14 @@ def weights(name: str, moments: Sequence[Mapping[str, Any]], layer: str) -> Figu
     )
 
 
+def colour_of(study: Study, arm: str) -> str:
+    """An arm's colour, the same in all figures of its study."""
+    return COLOURS[[one.name for one in study.arms].index(arm) % len(COLOURS)]
+
+
 def style(salt: str) -> Any:
-    """The look; `salt` makes ids inside the SVG that no other figure of the page has, the same every time."""
+    """The look; `salt`, a word, goes into the SVG's ids: no other figure of the page has them, and they stay the same."""
     return STYLE | {"svg.hashsalt": salt}
-
-
-def _length(record: Mapping[str, Any]) -> float:
-    return float(sum(phase["epochs"] for phase in record["phases"]))
-
-
-def _offset(record: Mapping[str, Any], before: float) -> float:
-    """Epochs a run's weights had been trained before it began."""
-    return before if record["config"].get("init_from") is not None else 0.0
-
-
-def _mean_curve(rows: Sequence[Mapping[str, Any]], before: float, key: str) -> tuple[list[float], list[float]]:
-    epochs = [_offset(rows[0], before) + epoch for epoch in rows[0]["curve"]["epoch"]]
-    series = [row["curve"][key] for row in rows if len(row["curve"]["epoch"]) == len(epochs)]
-    means = [
-        math.fsum(v for v in column if v is not None) / max(1, sum(v is not None for v in column))
-        for column in zip(*series, strict=True)
-    ]
-    return epochs, means
 
 
 def _at(judged: Judged) -> str:
@@ -233,10 +162,12 @@ def _wrapped(text: str) -> str:
 
 
 def to_svg(canvas: Canvas) -> str:
+    """The drawing in the page's colours. Its ids begin with the salt of `style`, for which this must still be in force."""
     out = io.StringIO()
     canvas.savefig(out, format="svg", bbox_inches="tight", metadata={"Date": None, "Creator": None})
     text = out.getvalue()
     text = text[text.index("<svg") :].replace(INK, "currentColor").replace(FAINT, "var(--line, #999)")
+    text = re.sub(r'(\bid="|url\(#|href="#)', rf"\g<1>{mpl.rcParams['svg.hashsalt']}-", text)
     text = re.sub(r"<metadata>.*?</metadata>", "", text, flags=re.DOTALL)
     return re.sub(
         r'(<svg[^>]*?) width="[^"]*" height="[^"]*"|(<svg[^>]*?) height="[^"]*"([^>]*?) width="[^"]*"',

@@ -11,12 +11,14 @@ from typing import Any
 from jinja2 import Environment, PackageLoader, StrictUndefined, select_autoescape
 from markupsafe import Markup
 
-from dsd.results.analysis import Findings, spoken
+from dsd.results.analysis import Findings
 from dsd.results.cost import Cost, costs
-from dsd.results.figures import Figure, curves, forest, points, weights
+from dsd.results.figures import Figure, forest, points, weights
+from dsd.results.learning import curves
 from dsd.results.statistics import Rate, words
 from dsd.results.store import atomic_write
 from dsd.results.study import command
+from dsd.results.utterances import spoken
 
 Records = Sequence[Mapping[str, Any]]
 
@@ -82,7 +84,8 @@ def provenance(records: Records) -> dict[str, Any]:
     }  # fmt: skip
     runs = [
         {name: r[name] for name in ("arm", "seed", "run_id", "updates", "seconds", "restarts", "finished")}
-        | {"test": {k: v for k, v in r["test"].items() if k != "test/n"}} for r in records
+        | {"test": {k: v for k, v in r["test"].items() if k != "test/n"}, "start": r["config"].get("init_from"), "code": _code(r["git"])}
+        for r in records
     ]  # fmt: skip
     return {
         "shared": shared,
@@ -91,6 +94,12 @@ def provenance(records: Records) -> dict[str, Any]:
         "runs": runs,
         "seconds": sum(r["seconds"] for r in records),
     }
+
+
+def _code(git: Mapping[str, Any]) -> str | None:
+    """The commit, short, and whether the code differed from it; None if there was no repository."""
+    commit = git.get("commit")
+    return commit and f"{commit[:7]}{' with changes' if git.get('dirty') else ''}"
 
 
 def html(title: str, sections: Sequence[Section], regenerate: str) -> str:

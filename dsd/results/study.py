@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import json
 import math
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal
@@ -19,6 +20,7 @@ from typing import Any, Literal
 from dsd.results.statistics.verdict import Better
 
 SEED = "${seed}"  # as a value: the run's own seed
+Values = dict[int, float]  # seed -> value
 
 
 @dataclass(frozen=True)
@@ -31,14 +33,15 @@ class Metric:
     better: Better
 
     def of(self, record: Mapping[str, Any], phase: int = -1) -> float:
-        """The value after the phase of this index (-1: the final weights). NaN where it was not measured.
+        """The value after the phase of this index (-1: the final weights). NaN where it was not measured or there is no such phase.
 
         The test set is only shown to the final weights.
         """
         tested = self.key.startswith("test/")
-        if tested and phase not in (-1, len(record["phases"]) - 1):
+        phases = record["phases"]
+        if phase not in (-1, len(phases) - 1) if tested else not -len(phases) <= phase < len(phases):
             return math.nan
-        found = record["test"] if tested else record["phases"][phase]["metrics"]
+        found = record["test"] if tested else phases[phase]["metrics"]
         value = found.get(self.key)
         return math.nan if value is None else float(value)
 
@@ -122,11 +125,19 @@ class Study:
     samples: Samples | None = None
 
     def __post_init__(self) -> None:
-        names = {arm.name for arm in self.arms}
-        used = {row.arm for row in self.rows} | {a for c in self.claims for a in (c.treated, c.control)}
-        used |= set(self.samples.arms if self.samples else ())
-        if unknown := sorted(used - names):
-            raise ValueError(f"study {self.name}: rows, claims or samples name {unknown}, which are no arms of it")
+        for what, said in (("arms", [a.name for a in self.arms]), ("claims", [c.text for c in self.claims])):
+            if twice := sorted(one for one, n in Counter(said).items() if n > 1):
+                raise ValueError(f"study {self.name}: two {what} are called {twice}; results are kept by that name")
+        used = {
+            "rows": [row.arm for row in self.rows],
+            "claims": [arm for claim in self.claims for arm in (claim.treated, claim.control)],
+            "samples": self.samples.arms if self.samples else (),
+            "decomposition": self.decomposition or (),
+            "figure_arm": [self.figure_arm],
+        }
+        for what, arms in used.items():
+            if unknown := sorted(set(arms) - {arm.name for arm in self.arms}):
+                raise ValueError(f"study {self.name}: {unknown}, named in its {what}, are no arms of it")
 
     @property
     def watched(self) -> Metric:
@@ -171,6 +182,11 @@ def _value(text: str, seed: int) -> object:
         return json.loads(text)
     except ValueError:
         return text
+
+
+def values(study: Study, records: Sequence[Mapping[str, Any]], arm: str, metric: Metric, phase: int = -1) -> Values:
+    """The metric of each seed of an arm, NaN where it was not measured."""
+    return {r["seed"]: metric.of(r, phase) for r in records if r["study"] == study.name and r["arm"] == arm}
 
 
 def missing(study: Study, records: Sequence[Mapping[str, Any]]) -> dict[str, list[int]]:

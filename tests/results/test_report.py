@@ -9,6 +9,7 @@ import pytest
 
 from dsd.results.analysis import analyse
 from dsd.results.report import html, markdown, section, write
+from dsd.results.study import Metric, Study
 from tests.results.test_study import STUDY, records, results
 
 MOMENTS = {
@@ -48,10 +49,32 @@ def test_the_page_needs_no_network(page):
     assert "url(http" not in text
 
 
+def test_no_two_things_of_the_page_have_one_id(page):
+    text = (page / "report.html").read_text()
+    ids = re.findall(r'\bid="([^"]*)"', text)
+    assert "toy-points-figure_1" in ids
+    assert len(ids) == len(set(ids))
+    assert set(re.findall(r'(?:url\(|href=")#([^)"]*)', text)) <= set(ids), "what is used is there"
+
+
 def test_what_is_quoted_cannot_break_the_page(page):
     text = (page / "report.html").read_text()
     assert "A &lt;toy&gt; &amp; its report" in text
     HTMLParser().feed(text)
+
+
+def test_every_run_says_what_it_starts_from_and_which_code_it_had():
+    kept = records.collect(STUDY, results())
+    kept = [r | {"git": {"commit": "0123456789abcdef", "dirty": r["seed"] == 1}} for r in kept]
+    rows = re.findall("<tr>.*?</tr>", html("t", [section(analyse(STUDY, kept), kept, None)], "c"))
+    by_run = {
+        name: [row for row in rows if f"<code>{name}</code></td>" in row] for name in ("dsd-0", "dsd-1", "baseline-0")
+    }
+    assert [len(found) for found in by_run.values()] == [1, 1, 1]
+    assert "<code>b</code></td>" in by_run["dsd-0"][0]
+    assert "<code>0123456</code></td>" in by_run["dsd-0"][0]
+    assert "<code>0123456 with changes</code></td>" in by_run["dsd-1"][0]
+    assert "<code>b</code></td>" not in by_run["baseline-0"][0]
 
 
 def test_markdown_says_the_same(page):
@@ -68,6 +91,24 @@ def test_an_empty_study_makes_a_report_too():
     parts = [section(analyse(STUDY, []), [], None)]
     assert "not tested" in html("t", parts, "c")
     assert "Runs still missing: 24" in markdown("t", parts, "c")
+
+
+@pytest.mark.parametrize(("gain", "outcome"), [(2.0, "gain"), (-2.0, "loss")])
+@pytest.mark.parametrize(("better", "way"), [("lower", "negative"), ("higher", "positive")])
+def test_the_page_calls_a_loss_a_loss(gain, outcome, better, way):
+    kept = records.collect(STUDY, results(gain=gain if better == "lower" else -gain))
+    study = Study(**{**vars(STUDY), "metrics": (Metric("test/error1", "it", "%", better),)})
+    parts = [section(analyse(study, kept), kept, None)]
+    for page in (html("t", parts, "c"), markdown("t", parts, "c")):
+        assert f"Where the {outcome} comes from (it, %; {way} is a gain):" in page
+
+
+def test_a_run_without_its_metric_does_not_take_the_report_with_it():
+    kept = [r | {"test": {}} if r["run_id"] == "dsd-3" else r for r in records.collect(STUDY, results())]
+    parts = [section(analyse(STUDY, kept), kept, None)]
+    for page in (html("t", parts, "c"), markdown("t", parts, "c")):
+        assert "test/error1 is missing or no finite number: dsd with seed 3 (run dsd-3)" in page
+        assert "if Brown-Forsythe's p (uncorrected) is below 0.05 as well" in page
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])

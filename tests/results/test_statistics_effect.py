@@ -185,12 +185,12 @@ def test_tost_has_its_level_at_the_margin() -> None:
 
 
 def test_the_published_gain_decomposes_as_in_the_protocol() -> None:
-    found = decompose_groups(DSD, FINETUNE, 8.26, confidence=0.95)
+    found = decompose_groups(DSD, FINETUNE, 8.26, better="lower", confidence=0.95)
     assert (found.total.value, found.training.value, found.method.value) == pytest.approx((-0.37, -0.29, -0.08))
     assert found.share == pytest.approx(1 - 0.78, abs=0.005)
     assert found.method.interval is not None
     assert (found.method.interval.low, found.method.interval.high) == pytest.approx((-0.1056, -0.0544), abs=1e-4)
-    assert "the method's share is 22 % of the total" in found.sentence
+    assert "the method's share is 22 % of the gain" in found.sentence
 
 
 @settings(deadline=None)
@@ -198,8 +198,8 @@ def test_the_published_gain_decomposes_as_in_the_protocol() -> None:
 def test_the_parts_add_up(cells: list[tuple[int, int, int]]) -> None:
     t, m, b = (by_seed([cell[i] / 100 for cell in cells]) for i in range(3))
     for found in (
-        decompose(t, m, b, confidence=0.95),
-        decompose_groups(*(list(arm.values()) for arm in (t, m, b)), confidence=0.95),
+        decompose(t, m, b, better="lower", confidence=0.95),
+        decompose_groups(*(list(arm.values()) for arm in (t, m, b)), better="lower", confidence=0.95),
     ):
         assert found.total.value == pytest.approx(found.training.value + found.method.value, abs=1e-10)
         assert "nan" not in found.sentence
@@ -208,23 +208,45 @@ def test_the_parts_add_up(cells: list[tuple[int, int, int]]) -> None:
 def test_the_decomposition_uses_the_seeds_all_arms_have() -> None:
     t, m, b = by_seed([7.8, 7.9, 7.7, 7.6]), by_seed([7.9, 8.0, 7.9]), by_seed([8.2, 8.3, 8.3, 8.1])
     with pytest.raises(ValueError, match=r"matched has no seed \[3\]"):
-        decompose(t, m, b, confidence=0.95)
-    found = decompose(t, m, b, confidence=0.95, missing="drop")
+        decompose(t, m, b, better="lower", confidence=0.95)
+    found = decompose(t, m, b, better="lower", confidence=0.95, missing="drop")
     assert found.total.n == found.training.n == found.method.n == 3
     assert found.total.dropped == found.training.dropped == found.method.dropped == (3,)
 
 
+@pytest.mark.parametrize(
+    ("treated", "matched", "baseline", "better", "says"),
+    [
+        (7.9, 8.0, 8.4, "lower", "the method's share is 20 % of the gain"),
+        (8.4, 8.3, 7.9, "higher", "the method's share is 20 % of the gain"),
+        (8.8, 8.0, 8.4, "lower", "since the total is a loss"),
+        (7.9, 8.0, 8.4, "higher", "since the total is a loss"),
+        (8.0, 7.9, 8.4, "lower", "since the method goes the other way"),
+        (7.9, 8.6, 8.4, "lower", "since training alone goes the other way"),
+    ],
+)
+def test_only_a_gain_is_shared_out(treated: float, matched: float, baseline: float, better: str, says: str) -> None:
+    noise = np.random.default_rng(8).normal(0, 0.001, (3, 6))
+    arms = (by_seed(mean + row) for mean, row in zip((treated, matched, baseline), noise, strict=True))
+    found = decompose(*arms, better=better, confidence=0.95)  # type: ignore[arg-type]
+    assert says in found.sentence
+    assert (found.share is None) == ("share is given" in found.sentence)
+    assert found.outcome == ("loss" if "loss" in says else "gain")
+
+
 def test_no_share_of_a_total_that_may_be_zero() -> None:
-    found = decompose(by_seed([7.8, 8.2, 8.1]), by_seed([7.9, 8.0, 8.3]), by_seed([8.0, 8.0, 8.1]), confidence=0.95)
-    assert found.share is None
+    found = decompose(
+        by_seed([7.8, 8.2, 8.1]), by_seed([7.9, 8.0, 8.3]), by_seed([8.0, 8.0, 8.1]), better="lower", confidence=0.95
+    )
+    assert (found.share, found.outcome) == (None, "difference")
     assert "no share is given" in found.sentence
-    single = decompose({0: 7.8}, {0: 7.9}, {0: 8.0}, confidence=0.95)
+    single = decompose({0: 7.8}, {0: 7.9}, {0: 8.0}, better="lower", confidence=0.95)
     assert "one pair: spread unknown" in single.sentence
 
 
 def test_the_intervals_of_the_parts_cover() -> None:
     draw = np.random.default_rng(6).normal(0, 0.1, (1000, 3, 6)) + np.array([7.6, 7.7, 8.0])[:, None]
-    found = [decompose(*(by_seed(arm) for arm in row), confidence=0.9) for row in draw]
+    found = [decompose(*(by_seed(arm) for arm in row), better="lower", confidence=0.9) for row in draw]
     near([d.total.interval.low <= -0.4 <= d.total.interval.high for d in found], 0.9)
     near([d.training.interval.low <= -0.3 <= d.training.interval.high for d in found], 0.9)
     near([d.method.interval.low <= -0.1 <= d.method.interval.high for d in found], 0.9)

@@ -10,6 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
+from scipy import stats
 from statsmodels.stats.multitest import multipletests
 from statsmodels.stats.power import TTestIndPower, TTestPower
 
@@ -136,6 +137,21 @@ def test_power_at_the_boundary() -> None:
     assert power_of(5, difference=0.0, sds=(1.0,), alpha=0.05) == pytest.approx(0.05)
     assert power_of(2, difference=1e4, sds=(1.0,), alpha=0.05) == pytest.approx(1)
     assert fewest_for_ratio(ratio=1.0, power=0.8, alpha=0.05) is None
+
+
+@pytest.mark.parametrize(("n", "sd", "alpha"), [(2, 0.02, 0.05 / 12), (2, 0.03, 0.05 / 12), (4, 0.04, 1e-5)])
+def test_power_of_a_large_effect_is_what_simulation_finds(n: int, sd: float, alpha: float) -> None:
+    draw = np.random.default_rng(7).normal(1, sd, (20_000, n))
+    t = draw.mean(1) / (draw.std(1, ddof=1) / math.sqrt(n))
+    near(np.abs(t) > stats.t.isf(alpha / 2, n - 1), power_of(n, difference=1.0, sds=(sd,), alpha=alpha))
+
+
+@pytest.mark.parametrize("alpha", [0.05, 1e-3, 1e-6])
+def test_power_is_the_noncentral_t_where_scipy_has_it(alpha: float) -> None:
+    shifts = [5.0, 9.9, 10.1, 20.0, 30.0, 37.0, 38.0, 60.0, 200.0]  # the far tail is below 1e-6 from 5 on
+    found = [power_of(3, difference=shift, sds=(math.sqrt(3),), alpha=alpha) for shift in shifts]
+    assert found == pytest.approx([stats.nct.sf(stats.t.isf(alpha / 2, 2), 2, shift) for shift in shifts], abs=1e-6)
+    assert found == sorted(found)
 
 
 def test_that_many_seeds_do_find_the_effect() -> None:

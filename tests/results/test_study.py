@@ -10,7 +10,8 @@ import pytest
 from dsd.results import diverged, records
 from dsd.results import statistics as st
 from dsd.results.analysis import analyse
-from dsd.results.figures import curves, forest, points, weights
+from dsd.results.figures import COLOURS, forest, points, weights
+from dsd.results.learning import curves
 from dsd.results.store import Store
 from dsd.results.study import Arm, Claim, Metric, Row, Study, belongs, command, missing
 
@@ -115,6 +116,20 @@ def test_a_study_that_names_no_arm_of_its_own_is_refused():
         Study("x", "x", "x", (), (), (0,), (ERROR,), (Row("r", "nobody"),), (), (), 0.1)
 
 
+@pytest.mark.parametrize(
+    ("wrong", "says"),
+    [
+        ({"claims": (*STUDY.claims, Claim("DSD helps", "dsd", "finetune", "Welch t"))}, r"two claims.*'DSD helps'"),
+        ({"arms": (*STUDY.arms, Arm("dsd", ("method=dsdsd",)))}, r"two arms.*'dsd'"),
+        ({"decomposition": ("dsd", "tuned", "baseline")}, r"\['tuned'\], named in its decomposition"),
+        ({"figure_arm": "DSD"}, r"\['DSD'\], named in its figure_arm"),
+    ],
+)
+def test_a_declaration_that_contradicts_itself_is_refused(wrong, says):
+    with pytest.raises(ValueError, match=f"study toy: {says}"):
+        Study(**{**vars(STUDY), **wrong})
+
+
 def test_two_runs_for_one_seed_are_an_error_that_says_how_they_differ():
     both = [result("dsd", 0, 8.0), result("dsd", 0, 8.1, observe=7)]
     with pytest.raises(
@@ -198,6 +213,55 @@ def test_one_sample_needs_one_control(kept):
     lone = [r for r in kept if r["arm"] != "baseline" or r["seed"] == 0]
     (judged,) = analyse(study, lone).judged
     assert judged.verdict.outcome == "supported"
+    assert judged.size.name == "d_z"
+    assert judged.bootstrap.interval.low < judged.comparison.effect.value < judged.bootstrap.interval.high
+    said = " ".join(judged.checks)
+    assert all(word in said for word in ("Wilcoxon", "permutation", "TOST", "normality"))
+    odd = [r | {"test": {"test/error1": 1.0}} if (r["arm"], r["seed"]) == ("dsd", 0) else r for r in lone]
+    assert analyse(study, odd).judged[0].verdict.sentence.endswith("not normal: weigh the other tests below.")
+
+
+def of_values(kept, **arms):
+    """The records with these values of the arms, in the order of the seeds, and no others."""
+    return [
+        r | {"test": {"test/error1": arms[r["arm"]][r["seed"]]}}
+        for r in kept
+        if r["seed"] < len(arms.get(r["arm"], ()))
+    ]
+
+
+@pytest.mark.parametrize("test", ["Welch t", "paired t"])
+def test_one_outlier_does_not_make_the_other_arm_steady(kept, test):
+    claim = Claim("DSD steadies", "dsd", "finetune", test, spread=True)
+    study = Study(**{**vars(STUDY), "claims": (claim,)})
+    even = [8.00, 8.01, 8.02, 8.03, 8.04]
+    (judged,) = analyse(study, of_values(kept, dsd=even, finetune=[8.01, 8.00, 8.03, 8.02, 9.5])).judged
+    assert judged.p < 1e-4
+    assert judged.verdict.outcome == "undecided"
+    assert "if the values were normal; Brown-Forsythe F finds p = 0.3" in judged.verdict.sentence
+    assert judged.verdict.sentence.endswith("finetune not normal: weigh the other tests below.")
+    assert any(check.startswith("finetune: Warning: not normal") for check in judged.checks)
+    (calm,) = analyse(study, of_values(kept, dsd=even, finetune=[7.0, 9.1, 8.1, 7.6, 8.5])).judged
+    assert (calm.verdict.outcome, calm.caution) == ("supported", "")
+
+
+def test_a_run_that_was_not_measured_leaves_its_claims_open_and_is_named(kept):
+    lost = [r | {"test": {}} if (r["arm"], r["seed"]) == ("dsd", 3) else r for r in kept]
+    found = analyse(STUDY, lost)
+    assert [j.verdict for j in found.judged] == [None] * 3
+    assert found.judged[0].why_not == "test/error1 is missing or no finite number: dsd with seed 3 (run dsd-3)"
+    assert found.decomposition is None
+    assert [line.summary is None for line in found.lines] == [False, True, True, False]
+    other = Claim("halfway", "dsd", "finetune", "paired t", phase=5)
+    study = Study(
+        **{**vars(STUDY), "metrics": (HELD_OUT,), "claims": (*STUDY.claims, other), "rows": (Row("x", "dsd", 5),)}
+    )
+    found = analyse(study, kept)
+    assert [j.verdict is None for j in found.judged] == [False, False, False, True]
+    assert found.judged[3].why_not.startswith(
+        "val/error1 after phase 6 is missing or no finite number: dsd with seed 0"
+    )
+    assert found.lines[0].epochs is None
 
 
 def test_figures_say_in_words_what_they_show(kept):
@@ -214,6 +278,22 @@ def test_figures_say_in_words_what_they_show(kept):
         assert "prefers-color-scheme" in figure.file
     moment = {"label": "final", "edges": [-1, 0, 1], "counts": [3, 5], "zeros": 2, "std": 0.4}
     assert "final: 20 % exactly 0" in weights("toy", [moment], "fc").words
+
+
+def test_an_arm_has_one_colour(kept):
+    study = Study(**{**vars(STUDY), "rows": (Row("end", "dsd"), Row("tune", "finetune"))})
+    for arm, colour in zip(("finetune", "dsd"), COLOURS[1:], strict=False):
+        own = [r for r in kept if r["arm"] == arm]
+        assert colour in points(analyse(study, own)).svg
+        assert f"stroke: {colour}" in curves(analyse(study, own), own).svg
+        assert not any(f": {c}" in points(analyse(study, own)).svg for c in COLOURS if c != colour)
+
+
+def test_learning_curves_fill_their_panel(kept, monkeypatch):
+    limits = []
+    monkeypatch.setattr("dsd.results.learning.to_svg", lambda canvas: limits.append(canvas.axes[0].get_xlim()) or "")
+    curves(analyse(STUDY, kept), kept)
+    assert limits == [(0, 6)], "two epochs of the baseline, four from there"
 
 
 def test_figures_are_the_same_every_time(kept):

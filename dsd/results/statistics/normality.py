@@ -38,7 +38,8 @@ def normality(values: Values, *, alpha: float) -> Normality:
     w, p = float(found.statistic), float(found.pvalue)
     seen = f"(Shapiro-Wilk W {words.number(w)}, {words.p_value(p)}, n = {n})"
     if p < alpha:
-        return Normality(n, w, p, False, f"Warning: not normal {seen}; trust the permutation or rank test, not t or F.")
+        trust = "trust the permutation, rank or Brown-Forsythe test, not t or F"
+        return Normality(n, w, p, False, f"Warning: not normal {seen}; {trust}.")
     return Normality(n, w, p, True, f"No sign against normality {seen}; with few values that is weak evidence for it.")
 
 

@@ -1,5 +1,7 @@
 """How many seeds? Power of the two-sided t test, by the noncentral t distribution.
 
+Its tails are integrated here: SciPy's `nct` has no number for the far one from a noncentrality of about 10 on.
+
 One standard deviation means pairs (of the differences) or one sample; two mean independent arms with n seeds in each
 (Welch). The difference should be the smallest of interest, not the observed one: power at that only restates p.
 """
@@ -10,8 +12,7 @@ import math
 from collections.abc import Callable
 from dataclasses import dataclass
 
-import numpy as np
-from scipy import stats
+from scipy import integrate, special, stats
 
 from dsd.results.statistics import words
 
@@ -42,9 +43,7 @@ def power_of(n: int, *, difference: float, sds: tuple[float, ...], alpha: float)
     df = (n - 1) * total**2 / sum(v**2 for v in variances)
     shift = abs(difference) / math.sqrt(total / n)
     critical = float(stats.t.isf(alpha / 2, df))
-    with np.errstate(all="ignore"):  # SciPy 1.13 warns of a division it survives
-        found = float(stats.nct.sf(critical, df, shift)) + float(stats.nct.cdf(-critical, df, shift))
-    return min(1.0, found)
+    return _beyond(critical, df, shift)
 
 
 def seeds_needed(*, difference: float, sds: tuple[float, ...], power: float, alpha: float) -> Seeds:
@@ -77,11 +76,29 @@ def fewest_for_ratio(*, ratio: float, power: float, alpha: float, apart: float =
         if apart < 1:
             df, away = max(n - 2, 1), abs(ratio - 1 / ratio) / 2
             critical, shift = float(stats.t.isf(alpha / 2, df)), away * math.sqrt(df / apart)
-            return n > 2 and float(stats.nct.sf(critical, df, shift) + stats.nct.cdf(-critical, df, shift)) >= power
+            return n > 2 and _beyond(critical, df, shift) >= power
         low, high = (float(stats.f.isf(tail, n - 1, n - 1)) / ratio**2 for tail in (1 - alpha / 2, alpha / 2))
         return float(stats.f.cdf(low, n - 1, n - 1) + stats.f.sf(high, n - 1, n - 1)) >= power
 
     return None if ratio == 1 else _fewest(found)
+
+
+def _beyond(critical: float, df: float, shift: float) -> float:
+    """Probability that |T| > `critical`, both tails, for a noncentral t of this noncentrality.
+
+    T = (Z + shift) / sqrt(V / df), so it is P(V < df ((Z + shift) / critical)^2), averaged over the normal Z.
+    """
+
+    def inside(z: float) -> float:
+        below = special.gammainc(df / 2, df / 2 * ((z + shift) / critical) ** 2)  # of the chi-square V
+        return math.exp(-z * z / 2) / math.sqrt(2 * math.pi) * float(below)
+
+    width = 8 * critical / math.sqrt(2 * df)  # of the step where |z + shift| passes `critical`: narrow for many seeds
+    steps = (side * critical - shift + by for side in (-1, 1) for by in (-width, 0, width))
+    found = integrate.quad(
+        inside, -9, 9, points=[z for z in steps if -9 < z < 9] or None, epsabs=1e-12, epsrel=1e-10, limit=200
+    )
+    return min(1.0, float(found[0]))
 
 
 def _checked(sds: tuple[float, ...]) -> tuple[float, ...]:

@@ -97,11 +97,15 @@ def spread_verdict(
     power: float,
     corrected_p: float | None = None,
     tests: int = 1,
+    robust: Spread | None = None,
 ) -> Verdict:
     """The claim that treated varies less than control; `ratio` < 1 is the weakest lowering of interest.
 
     Supported: corrected p < alpha and sd ratio (with its interval, if the test has one) below 1. Not supported: the
     interval lies above 1, or above `ratio`; without an interval, p < alpha and the sd ratio above 1. Else undecided.
+
+    `robust`: Brown-Forsythe, given where an arm is not normal. F and Pitman-Morgan trust the normal curve, and one outlier
+    is enough to make their p small: unless the p of `robust` (uncorrected) is below alpha as well, it is undecided.
     """
     words.probability("ratio", ratio)
     words.probability("alpha", alpha)
@@ -110,11 +114,17 @@ def spread_verdict(
         return Verdict(claim, "undecided", "; ".join(words.without_p(spread.notes, spread.test)), n, None)
     low, high = _at(spread.interval, alpha, 1)
     seen = f"sd ratio {words.number(spread.ratio)}{_interval(low, high)}, {words.p_value(p)}"
-    if p < alpha and spread.ratio < 1 and (high is None or high < 1):
+    steadier = p < alpha and spread.ratio < 1 and (high is None or high < 1)
+    reverse = (low is None and p < alpha and spread.ratio > 1) or (low is not None and low > 1)
+    excluded = low is not None and low > ratio
+    if (steadier or reverse or excluded) and robust is not None and (robust.p is None or robust.p >= alpha):
+        found = "no p" if robust.p is None else words.p_value(robust.p)
+        return Verdict(claim, "undecided", f"{seen}, if the values were normal; {robust.test} finds {found}", n, p)
+    if steadier:
         return Verdict(claim, "supported", seen, n, p)
-    if (low is None and p < alpha and spread.ratio > 1) or (low is not None and low > 1):
+    if reverse:
         return Verdict(claim, "not supported", f"it is the reverse: {seen}", n, p)
-    if low is not None and low > ratio:
+    if excluded:
         return Verdict(claim, "not supported", f"a ratio as low as {words.number(ratio)} is excluded: {seen}", n, p)
     needed = fewest_for_ratio(ratio=ratio, power=power, alpha=alpha / tests, apart=spread.apart)
     return Verdict(claim, "undecided", f"{seen}; {_need(needed, n, ratio)}", n, p, needed)

@@ -8,9 +8,12 @@ from pathlib import Path
 
 import pytest
 import torch
+from hydra.core.config_store import ConfigStore
+from hydra.errors import HydraException
 
-from dsd.console import Refused, recorded
+from dsd.console import EXTRAS, Refused, explained, recorded
 from dsd.results.store import RunFolder, Store
+from dsd.run.config import CONF, composed, vocabulary
 from tests.warm import call
 
 ROOT = Path(__file__).parents[1]
@@ -251,6 +254,43 @@ def test_a_missing_launcher_says_what_to_install(tmp_path):
     )  # fmt: skip
     assert done.returncode == 2
     assert "pip install 'dsd[joblib]'" in done.stdout + done.stderr
+
+
+OURS = {"ray_cluster": ("ray", "ray"), "ray_gpus": ("ray", "ray"), "slurm_gpus": ("submitit_slurm", "slurm")}
+
+
+@pytest.fixture
+def no_plugins(monkeypatch):
+    """Hydra as it is without any launcher of the extras."""
+    vocabulary()  # plugins that are there have come
+    store = ConfigStore.instance()
+    only = {"launcher": {"basic.yaml": store.repo["hydra"]["launcher"]["basic.yaml"]}}
+    monkeypatch.setattr(store, "repo", store.repo | {"hydra": store.repo["hydra"] | only})
+
+
+def unknown(launcher):
+    with pytest.raises(HydraException) as error:
+        composed(f"hydra/launcher={launcher}")
+    return explained(error.value, *vocabulary())
+
+
+@pytest.mark.parametrize("launcher", [*EXTRAS, *OURS])
+def test_every_launcher_says_what_to_install(launcher, no_plugins):
+    said = unknown(launcher)
+    base, extra = OURS.get(launcher, (launcher, EXTRAS.get(launcher)))
+    assert said.startswith(f"hydra/launcher={base}")
+    assert said.endswith(f"is not installed: pip install 'dsd[{extra}]'")
+
+
+def test_no_launcher_of_ours_is_untested():
+    assert {path.stem for path in (CONF / "hydra/launcher").glob("*.yaml")} == set(OURS)
+
+
+def test_a_launcher_that_is_none_is_told_with_those_there_are(no_plugins):
+    said = unknown("jobib")
+    assert "there is no hydra/launcher=jobib (did you mean joblib" in said
+    listed = said.partition("there are: ")[2].split(", ")
+    assert set(listed) == {"basic", *EXTRAS, *OURS}
 
 
 def test_a_scan_of_a_trained_network_makes_an_allocation_that_the_next_run_uses(finished, tmp_path):

@@ -59,8 +59,8 @@ def job(cfg: DictConfig) -> None:
                 if outcome.state == "missing":  # what starts from a missing run is missing too
                     rest = total_epochs(OmegaConf.to_container(stage, resolve=True))  # type: ignore[arg-type]
                     outcome = replace(
-                        outcome, run_id="", needs=outcome.run_id, needs_epochs=outcome.epochs, epochs=rest
-                    )
+                        outcome, run_id="", needs=outcome.run_id, needs_epochs=outcome.epochs, epochs=rest, method=stage.method.name
+                    )  # fmt: skip
                     break
                 folder, weights, config = place(stage)
                 outcome = replace(
@@ -91,6 +91,9 @@ def job(cfg: DictConfig) -> None:
         gc.collect()  # a sweep in one process: the last job's network goes before the next is made
         memory = psutil.Process().memory_info().rss / 2**20
         replace(outcome, seconds=time.monotonic() - began, memory=memory).write(sweep)
+    elif outcome.needs:
+        log.info("run %s (baseline) would be executed: %s", outcome.needs, outcome.log)
+        log.info("and then %s, which starts from it", outcome.method)
     elif outcome.state == "missing":
         log.info("run %s would be executed: %s", outcome.run_id, outcome.log)
     failed.extend([outcome.run_id] if outcome.state in INCOMPLETE else [])

@@ -59,8 +59,8 @@ def job(cfg: DictConfig) -> None:
                 if outcome.state == "missing":  # what starts from a missing run is missing too
                     rest = total_epochs(OmegaConf.to_container(stage, resolve=True))  # type: ignore[arg-type]
                     outcome = replace(
-                        outcome, run_id="", needs=outcome.run_id, needs_epochs=outcome.epochs, epochs=rest
-                    )
+                        outcome, run_id="", needs=outcome.run_id, needs_epochs=outcome.epochs, epochs=rest, method=stage.method.name
+                    )  # fmt: skip
                     break
                 folder, weights, config = place(stage)
                 outcome = replace(
@@ -81,6 +81,12 @@ def job(cfg: DictConfig) -> None:
         )
     except (Refused, ValueError, OSError) as error:
         outcome = replace(outcome, state="failed", reason=str(error))
+    except (KeyboardInterrupt, SystemExit) as end:
+        if isinstance(end, SystemExit) and not isinstance(end.__context__, KeyboardInterrupt):
+            raise  # SIGTERM's; Lightning makes one of Ctrl-C, too
+        if sweep and first:
+            replace(outcome, state="interrupted", seconds=time.monotonic() - began).write(sweep)
+        raise KeyboardInterrupt from None
     except Exception as error:
         if not sweep:
             raise
@@ -91,6 +97,9 @@ def job(cfg: DictConfig) -> None:
         gc.collect()  # a sweep in one process: the last job's network goes before the next is made
         memory = psutil.Process().memory_info().rss / 2**20
         replace(outcome, seconds=time.monotonic() - began, memory=memory).write(sweep)
+    elif outcome.needs:
+        log.info("run %s (baseline) would be executed: %s", outcome.needs, outcome.log)
+        log.info("and then %s, which starts from it", outcome.method)
     elif outcome.state == "missing":
         log.info("run %s would be executed: %s", outcome.run_id, outcome.log)
     failed.extend([outcome.run_id] if outcome.state in INCOMPLETE else [])
@@ -184,6 +193,10 @@ def main() -> int:
     except YAMLError as error:
         log.error("a config file is not YAML: %s", " ".join(str(error).split()))
         return 2
+    except KeyboardInterrupt:
+        log.warning("interrupted; the same command continues")
+        Sweep.close(interrupted=True)
+        return 130  # as shells count SIGINT
     except Exception as error:
         if Sweep.folder is None:
             raise

@@ -16,15 +16,8 @@ from dsd.processes import foremost, launch
 from dsd.results.store import RunFolder
 
 log = logging.getLogger("dsd")
-EXTRAS = {
-    "joblib": "joblib",
-    "submitit_slurm": "slurm",
-    "submitit_local": "slurm",
-    "ray": "ray",
-    "ray_cluster": "ray",
-    "slurm_gpus": "slurm",
-    "ray_gpus": "ray",
-}  # launchers
+EXTRAS = {"joblib": "joblib", "submitit_slurm": "slurm", "submitit_local": "slurm", "ray": "ray", "ray_aws": "ray"}
+"""What to install for a launcher; those of conf/hydra/launcher are built on these."""
 
 
 class Refused(Exception):
@@ -112,12 +105,16 @@ def _said(error: BaseException) -> str:
 def explained(error: Exception, names: Iterable[str], groups: Mapping[str, list[str]]) -> str:
     """What is wrong with the command line, with the nearest right name among keys, groups and a group's choices."""
     text = str(error)
-    missing = re.search(r"(?:Could not find|In .*: Could not find) '([^']+)'", text)
+    missing = re.search(r"(?:In '([^']+)': )?Could not (?:find|load) '([^']+)'", text)
     if missing:
-        group, _, choice = missing.group(1).rpartition("/")
-        if extra := EXTRAS.get(choice) if group == "hydra/launcher" else None:
-            return f"hydra/launcher={choice} is not installed: pip install 'dsd[{extra}]'"
+        group, _, choice = missing.group(2).rpartition("/")
         choices = groups.get(group, [])
+        if group == "hydra/launcher":
+            if extra := EXTRAS.get(choice):
+                above, _, built = (missing.group(1) or "").rpartition("/")
+                what = f"{choice}, which {built} is built on," if above == group else choice
+                return f"hydra/launcher={what} is not installed: pip install 'dsd[{extra}]'"
+            choices = sorted({*choices, *EXTRAS})
         return f"there is no {group}={choice}{_near(choice, choices)}; there are: {', '.join(choices)}"
     key = re.search(r"Could not (?:override|append to config|delete from config)[^']*'([^']+)'", text)
     if key is None:

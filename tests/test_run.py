@@ -1,17 +1,23 @@
 """`python run.py`, as a user meets it: results, controls, wrong words, broken data, full disks."""
 
 import json
+import os
 import re
+import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
 import torch
+from hydra.core.config_store import ConfigStore
+from hydra.errors import HydraException
 
-from dsd.console import Refused, recorded
+from dsd.console import EXTRAS, Refused, explained, recorded
 from dsd.results.store import RunFolder, Store
-from tests.warm import call
+from dsd.run.config import CONF, composed, vocabulary
+from tests.warm import call, start
 
 ROOT = Path(__file__).parents[1]
 QUICK = [
@@ -211,6 +217,28 @@ def test_a_sweep_tells_what_was_skipped_and_what_failed_and_goes_on(tmp_path):
     assert not list(Path.cwd().glob("multirun.yaml")), "Hydra's own record stays in the sweep's folder"
 
 
+@pytest.mark.parametrize(
+    ("number", "there", "done"),
+    [(0, ".sweeps/*/0.json", 0), (1, "*/checkpoints/last.ckpt", 1)],
+    ids=["when a job begins", "in training"],
+)
+def test_an_interrupted_sweep_ends_with_its_table(number, there, done, tmp_path):
+    words = ["experiment=dsd_lenet300_mnist", "track=none", "threads=1", "checkpoint.seconds=0", "method=baseline"]
+    lengths = f"profiles.quick.dense={'0.1,500,501' if done else '500,501'}"
+    job = start("-m", *words, lengths, f"runs={tmp_path}")
+    end = time.monotonic() + 120
+    while not (list(tmp_path.glob(f".sweeps/*/{number}.json")) and list(tmp_path.glob(there))):
+        assert job.poll() is None, job.output
+        assert time.monotonic() < end, job.output
+        time.sleep(0.01)
+    os.kill(job.pid, signal.SIGINT)
+    assert job.wait(60) == 130, job.output
+    assert "interrupted; the same command continues" in job.output
+    assert f"{done + 1} jobs: {done} done, 0 skipped, 0 failed, 1 interrupted" in job.output
+    assert "Traceback" not in job.output
+    assert len(list(tmp_path.rglob("last.ckpt"))) == done, "from which it continues"
+
+
 def test_memory_does_not_grow_from_job_to_job(tmp_path):
     code, said = call("-m", *QUICK, f"runs={tmp_path}", "data.subset=500", "seed=range(8)")
     assert code == 0, said
@@ -251,6 +279,43 @@ def test_a_missing_launcher_says_what_to_install(tmp_path):
     )  # fmt: skip
     assert done.returncode == 2
     assert "pip install 'dsd[joblib]'" in done.stdout + done.stderr
+
+
+OURS = {"ray_cluster": ("ray", "ray"), "ray_gpus": ("ray", "ray"), "slurm_gpus": ("submitit_slurm", "slurm")}
+
+
+@pytest.fixture
+def no_plugins(monkeypatch):
+    """Hydra as it is without any launcher of the extras."""
+    vocabulary()  # plugins that are there have come
+    store = ConfigStore.instance()
+    only = {"launcher": {"basic.yaml": store.repo["hydra"]["launcher"]["basic.yaml"]}}
+    monkeypatch.setattr(store, "repo", store.repo | {"hydra": store.repo["hydra"] | only})
+
+
+def unknown(launcher):
+    with pytest.raises(HydraException) as error:
+        composed(f"hydra/launcher={launcher}")
+    return explained(error.value, *vocabulary())
+
+
+@pytest.mark.parametrize("launcher", [*EXTRAS, *OURS])
+def test_every_launcher_says_what_to_install(launcher, no_plugins):
+    said = unknown(launcher)
+    base, extra = OURS.get(launcher, (launcher, EXTRAS.get(launcher)))
+    assert said.startswith(f"hydra/launcher={base}")
+    assert said.endswith(f"is not installed: pip install 'dsd[{extra}]'")
+
+
+def test_no_launcher_of_ours_is_untested():
+    assert {path.stem for path in (CONF / "hydra/launcher").glob("*.yaml")} == set(OURS)
+
+
+def test_a_launcher_that_is_none_is_told_with_those_there_are(no_plugins):
+    said = unknown("jobib")
+    assert "there is no hydra/launcher=jobib (did you mean joblib" in said
+    listed = said.partition("there are: ")[2].split(", ")
+    assert set(listed) == {"basic", *EXTRAS, *OURS}
 
 
 def test_a_scan_of_a_trained_network_makes_an_allocation_that_the_next_run_uses(finished, tmp_path):

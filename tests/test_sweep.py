@@ -11,6 +11,7 @@ from dsd.plan import Plan, flat
 from dsd.results.store import Store
 from dsd.run.config import composed
 from dsd.sweep import Outcome, Sweep, ended, estimate, hours, outcomes, sweep_table, time_left, total_epochs
+from tests.warm import call
 
 DONE = Outcome(10, ["method=dsd", "seed=10"], "aaa", "done", 3.5)
 FAILED = Outcome(2, ["method=dsd", "seed=2"], "bbb", "failed", 0.5, 0.0, "no such data", "runs/bbb/run.log")
@@ -58,6 +59,7 @@ def test_the_table_counts_and_gives_reason_and_log():
         ([DONE, FAILED], False),
         ([Outcome(1, [], state="busy")], False),
         ([Outcome(1, [])], False),
+        ([Outcome(1, [], state="interrupted")], False),
         ([Outcome(1, [], state="missing")], True),
         ([Outcome(1, [], state="skipped")], True),
         ([], False),
@@ -80,13 +82,26 @@ def test_a_job_that_left_nothing_was_killed():
     assert "continues" in one.reason
 
 
-def test_a_shared_run_counts_once_in_the_estimate():
-    jobs = [
-        Outcome(i, [], name="net", profile="quick", method="dsd", epochs=4, needs="base", needs_epochs=10)
-        for i in range(3)
-    ]
-    finished = [result("net", "dsd", 20.0, 10), result("net", "baseline", 30.0, 10), result("net", "dsd", 40.0, 10)]
-    assert estimate(jobs, finished) == (3 * 4 * 3.0 + 10 * 3.0, 3)
+def test_what_an_interrupted_sweep_left_may_go_on_elsewhere():
+    (one, other) = ended([Outcome(0, ["seed=0"]), DONE], interrupted=True)
+    assert (one.state, other.state) == ("interrupted", "done")
+    assert one.reason == "a cluster may go on with it; the same command continues it"
+
+
+def test_a_shared_run_counts_once_in_the_estimate_and_each_run_at_its_own_pace(tmp_path):
+    words = ["experiment=dsd_lenet300_mnist", "method=dsd", "baseline_seed=5", "dry_run=true", f"runs={tmp_path}"]
+    code, said = call("-m", *words, "seed=0,1,2")
+    assert code == 0, said
+    (folder,) = tmp_path.glob(".sweeps/*")
+    jobs = outcomes(folder)
+    assert {(job.method, job.epochs, job.needs_epochs) for job in jobs} == {("dsd", 12, 12)}
+    name = "dsd_lenet300_mnist"
+    finished = [result(name, "dsd", 20.0, 10), result(name, "baseline", 10.0, 10), result(name, "dsd", 40.0, 10)]
+    assert estimate(jobs, finished) == (3 * 12 * 3.0 + 12 * 1.0, 3)
+    code, said = call(*words, "seed=0")
+    assert code == 0, said
+    assert f"run {jobs[0].needs} (baseline) would be executed: {tmp_path}/{jobs[0].needs}/run.log" in said
+    assert "and then dsd, which starts from it" in said
 
 
 def test_an_estimate_falls_back_on_the_experiment_and_then_on_none():

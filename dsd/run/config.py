@@ -4,6 +4,7 @@ from pathlib import Path
 from typing import Any
 
 import hydra
+from hydra.core.global_hydra import GlobalHydra
 from omegaconf import DictConfig, OmegaConf
 
 CONF = Path(__file__).parents[2] / "conf"
@@ -16,15 +17,17 @@ def composed(*words: str) -> DictConfig:
 
 
 def vocabulary() -> tuple[list[str], dict[str, list[str]]]:
-    """All keys of the default config, and all groups with their choices."""
+    """All keys of the default config, and all groups with their choices, also those of Hydra such as `hydra/launcher`."""
     with hydra.initialize_config_dir(str(CONF), version_base="1.3"):
         cfg = OmegaConf.to_container(hydra.compose("config"))
+        loader = GlobalHydra.instance().config_loader()
+        theirs = {f"hydra/{group}": loader.get_group_options(f"hydra/{group}") for group in loader.list_groups("hydra")}
 
     def keys(node: Any, path: str) -> list[str]:
         inside = node.items() if isinstance(node, dict) else ()
         return [name for key, value in inside for name in (f"{path}{key}", *keys(value, f"{path}{key}."))]
 
-    groups = {
-        folder.name: sorted(f.stem for f in folder.glob("*.yaml")) for folder in CONF.iterdir() if folder.is_dir()
+    ours = {
+        f.name: sorted(one.stem for one in f.glob("*.yaml")) for f in CONF.iterdir() if f.is_dir() and f.name != "hydra"
     }
-    return keys(cfg, ""), groups
+    return keys(cfg, ""), ours | theirs

@@ -2,7 +2,8 @@
 
 Reads the folder of runs (if there is one) and the committed records, prints what is missing as commands, and writes
 `experiments/<name>/`: records.jsonl, weights.json, samples.json, report.html, report.md and the figures. From the records alone it
-writes the same report again.
+writes the same report again. Another folder (`--to`) gets the report of the committed records, and records of its own once runs
+add to them.
 """
 
 from __future__ import annotations
@@ -12,7 +13,7 @@ import importlib
 import json
 import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -29,6 +30,7 @@ NAMES = sorted(
 )
 LABELS = {"end of dense": "before pruning", "start of sparse": "after pruning", "end of sparse": "after sparse training",
           "start of redense": "at release", "end of redense": "final"}  # fmt: skip
+BESIDE: dict[str, Any] = {"weights.json": {}, "samples.json": {}, "diverged.json": []}  # what each holds at first
 
 
 def report(name: str, runs: Path, folder: Path, only: Sequence[str] = ()) -> list[Section]:
@@ -39,8 +41,10 @@ def report(name: str, runs: Path, folder: Path, only: Sequence[str] = ()) -> lis
     """
     module = importlib.import_module(f"experiments.{name}")
     studies: tuple[Study, ...] = module.STUDIES
-    store, path = Store(runs), folder / "records.jsonl"
-    old, results = records.read(path), list(store.results())
+    source = folder if (folder / "records.jsonl").exists() else HERE / name
+    before = {file: _read(source / file) for file in BESIDE}
+    store, old = Store(runs), records.read(source / "records.jsonl")
+    results = list(store.results())
     if unknown := set(only) - {study.name for study in studies}:
         raise ValueError(f"--only names {', '.join(sorted(unknown))}; there are {', '.join(s.name for s in studies)}")
     new = [one for study in studies if not only or study.name in only for one in records.collect(study, results)]
@@ -57,13 +61,19 @@ def report(name: str, runs: Path, folder: Path, only: Sequence[str] = ()) -> lis
         if counts := records.utterances(samples.of_run(store, one["run_id"])):
             one["utterances"] = counts
     everything = records.merge(old, new)
-    if everything != old:
-        records.write(path, everything)
-    weights = kept_weights(folder / "weights.json", studies, everything, store)
-    shown = kept_samples(folder / "samples.json", studies, everything, store)
     unfinished = list(store.diverged())
     new_lost = [one for s in studies if not only or s.name in only for one in diverged.collect(s, unfinished)]
-    lost = diverged.kept(folder / "diverged.json", new_lost, everything)
+    weights = kept_weights(before["weights.json"], studies, everything, store)
+    shown = kept_samples(before["samples.json"], studies, everything, store)
+    lost = diverged.kept(before["diverged.json"], new_lost, everything)
+    after = {"weights.json": weights, "samples.json": shown, "diverged.json": lost}
+    if (everything, after) != (old, before):
+        for file, found in after.items():
+            if found != before[file] or (found and source != folder):
+                indent = None if file == "weights.json" else 1
+                atomic_write(folder / file, json.dumps(found, ensure_ascii=False, indent=indent) + "\n")
+        if everything != old or source != folder:
+            records.write(folder / "records.jsonl", everything)  # last: a folder that has it has the others
     sections = [
         section(analyse(s, everything, lost), everything, weights.get(s.name), shown.get(s.name)) for s in studies
     ]
@@ -72,24 +82,19 @@ def report(name: str, runs: Path, folder: Path, only: Sequence[str] = ()) -> lis
 
 
 def kept_samples(
-    path: Path, studies: Sequence[Study], everything: Sequence[records.Record], store: Store
+    old: Mapping[str, Any], studies: Sequence[Study], everything: Sequence[records.Record], store: Store
 ) -> dict[str, Any]:
     """Pictures or utterances with what the arms said of them, of each study that shows some: see dsd/results/samples.py."""
-    old: dict[str, Any] = json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
     data = Path(os.environ["DSD_DATA"]) if "DSD_DATA" in os.environ else None
     found = {s.name: samples.kept(old.get(s.name, {}), s, everything, store, data) for s in studies}
-    new = old | {name: one for name, one in found.items() if one}
-    text = json.dumps(new, ensure_ascii=False, indent=1) + "\n"
-    if new and (not path.exists() or path.read_text(encoding="utf-8") != text):
-        atomic_write(path, text)
-    return new
+    return {**old, **{name: one for name, one in found.items() if one}}
 
 
 def kept_weights(
-    path: Path, studies: Sequence[Study], everything: Sequence[records.Record], store: Store
+    old: Mapping[str, Any], studies: Sequence[Study], everything: Sequence[records.Record], store: Store
 ) -> dict[str, Any]:
     """One layer's histograms of one run of each study: from its runs, where they are, else as they were kept."""
-    kept: dict[str, Any] = json.loads(path.read_text()) if path.exists() else {}
+    kept = dict(old)
     for study in studies:
         own = [r for r in everything if r["study"] == study.name and r["arm"] == study.figure_arm]
         if not own or kept.get(study.name, {}).get("run_id") == own[0]["run_id"]:
@@ -101,8 +106,12 @@ def kept_weights(
             layer = max(layers, key=lambda name: sum(layers[name]["counts"]) + layers[name]["zeros"])
             shown = [m["layers"][layer] | {"label": LABELS[m["where"]]} for m in moments if m["where"] in LABELS]
             kept[study.name] = {"run_id": own[0]["run_id"], "layer": layer, "moments": shown}
-            atomic_write(path, json.dumps(kept) + "\n")
     return kept
+
+
+def _read(path: Path) -> Any:
+    """What the file beside the records holds; nothing if it does not exist."""
+    return json.loads(path.read_text(encoding="utf-8")) if path.exists() else BESIDE[path.name]
 
 
 def _moments(store: Store, run_id: str | None) -> list[dict[str, Any]]:
@@ -118,7 +127,12 @@ def main(words: Sequence[str]) -> int:
     )
     parser.add_argument("name", choices=NAMES)
     parser.add_argument("--runs", type=Path, default=Path("runs"), help="the folder of runs (default: runs)")
-    parser.add_argument("--to", type=Path, default=None, help="where the report goes (default: experiments/NAME)")
+    parser.add_argument(
+        "--to",
+        type=Path,
+        default=None,
+        help="where the report goes, and the records once runs add to them (default: experiments/NAME)",
+    )
     parser.add_argument("--only", nargs="+", metavar="STUDY", default=(), help="take runs into these studies only")
     asked = parser.parse_args(words)
     folder = asked.to or HERE / asked.name

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from dsd.results import records
 from experiments import balance, bench, deep_compression, forms, tradeoff_report, ttq
 from experiments.__main__ import HERE, NAMES, main
 from tests.warm import call
@@ -41,6 +42,34 @@ def test_without_runs_it_says_what_to_run_and_trains_nothing(tmp_path, capsys):
     assert "method=dsd seed=0,1,2,3" in said
     assert not (tmp_path / "none").exists()
     assert "not tested" in Path(tmp_path / "report" / "report.html").read_text()
+
+
+def test_another_folder_gets_the_report_of_the_committed_records(tmp_path, capsys):
+    assert main(["table7", "--runs", str(tmp_path / "none"), "--to", str(tmp_path / "t7")]) == 1
+    assert "not tested" not in capsys.readouterr().out
+    names = {path.name for path in (tmp_path / "t7").iterdir()}
+    assert {"report.html", "report.md", "literal-weights.svg"} <= names
+    assert not {"records.jsonl", "weights.json", "samples.json", "diverged.json"} & names, "nothing new: read, not kept"
+
+
+def test_new_runs_go_into_the_other_folder_with_all_that_is_committed(tmp_path, monkeypatch, capsys):
+    committed = (HERE / "table7" / "records.jsonl").read_bytes()
+    old = records.read(HERE / "table7" / "records.jsonl")
+    new = [old[0] | {"run_id": "new"}]
+    monkeypatch.setattr("experiments.__main__.as_declared", lambda *_: None)
+    monkeypatch.setattr(
+        "experiments.__main__.records.collect", lambda study, _: new if study.name == old[0]["study"] else []
+    )
+    monkeypatch.setattr("experiments.__main__.Store.results", lambda _: [{"run_id": "new", "config": {}}])
+    folder = tmp_path / "t7"
+    assert main(["table7", "--runs", str(tmp_path / "none"), "--to", str(folder)]) == 1
+    assert (HERE / "table7" / "records.jsonl").read_bytes() == committed
+    kept = records.read(folder / "records.jsonl")
+    assert len(kept) == len(old)
+    assert "new" in {r["run_id"] for r in kept}
+    assert json.loads((folder / "weights.json").read_text()) == json.loads(
+        (HERE / "table7" / "weights.json").read_text()
+    )
 
 
 def test_a_damaged_record_is_an_error_in_words(tmp_path, capsys):

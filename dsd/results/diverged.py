@@ -5,12 +5,9 @@ experiments/<study>/diverged.json     [{"study", "arm", "seed", "run_id", "reaso
 
 from __future__ import annotations
 
-import json
-from collections.abc import Iterable, Mapping, Sequence
-from pathlib import Path
+from collections.abc import Iterable, Mapping
 from typing import Any
 
-from dsd.results.store import atomic_write
 from dsd.results.study import Study, belongs
 
 Lost = dict[str, Any]
@@ -26,12 +23,8 @@ def collect(study: Study, runs: Iterable[Mapping[str, Any]]) -> list[Lost]:
     ]
 
 
-def kept(path: Path, new: Sequence[Lost], records: Iterable[Mapping[str, Any]]) -> list[Lost]:
-    """The old and the new ones without those that a record has come of; the file holds them. Raises OSError naming it."""
-    old: list[Lost] = json.loads(path.read_text(encoding="utf-8")) if path.exists() else []
+def kept(old: Iterable[Lost], new: Iterable[Lost], records: Iterable[Mapping[str, Any]]) -> list[Lost]:
+    """The old and the new ones without those that a record has come of."""
     done = {(r["study"], r["arm"], r["seed"]) for r in records}
     found = {(one["study"], one["arm"], one["seed"]): one for one in (*old, *new)}
-    left = [found[key] for key in sorted(found) if key not in done]
-    if left != old:
-        atomic_write(path, json.dumps(left, indent=1) + "\n")
-    return left
+    return [found[key] for key in sorted(found) if key not in done]

@@ -51,11 +51,14 @@ def kept(
     if runs and there and (found is None or found["runs"] != runs):
         found = {"runs": runs, "items": _items(study, asked, chosen, store)}
     if found and asked.pictures and data:
-        for item in found["items"]:
-            path = data / asked.pictures / item["name"]
-            if item["picture"] is None and path.exists():
-                item["picture"] = thumbnail(path.read_bytes())
+        found["items"] = [item | {"picture": _picture(item, data / asked.pictures)} for item in found["items"]]
     return found
+
+
+def _picture(item: Item, folder: Path) -> str | None:
+    path = folder / item["name"]
+    kept: str | None = item["picture"]
+    return thumbnail(path.read_bytes()) if kept is None and path.exists() else kept
 
 
 def thumbnail(image: bytes) -> str:

@@ -78,6 +78,9 @@ def test_pictures_are_small_and_put_in_when_they_are_there(captions, kept, tmp_p
     assert len(data) <= 10_000
     assert Image.open(io.BytesIO(base64.b64decode(data))).size == (200, 120)
     assert found["items"][1]["picture"] is None
+    assert [item["picture"] for item in without["items"]] == [None, None], (
+        "what was read is not changed: it is compared"
+    )
 
 
 def test_without_runs_what_was_kept_stays(captions, kept, tmp_path):

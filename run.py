@@ -81,6 +81,12 @@ def job(cfg: DictConfig) -> None:
         )
     except (Refused, ValueError, OSError) as error:
         outcome = replace(outcome, state="failed", reason=str(error))
+    except (KeyboardInterrupt, SystemExit) as end:
+        if isinstance(end, SystemExit) and not isinstance(end.__context__, KeyboardInterrupt):
+            raise  # SIGTERM's; Lightning makes one of Ctrl-C, too
+        if sweep and first:
+            replace(outcome, state="interrupted", seconds=time.monotonic() - began).write(sweep)
+        raise KeyboardInterrupt from None
     except Exception as error:
         if not sweep:
             raise
@@ -187,6 +193,10 @@ def main() -> int:
     except YAMLError as error:
         log.error("a config file is not YAML: %s", " ".join(str(error).split()))
         return 2
+    except KeyboardInterrupt:
+        log.warning("interrupted; the same command continues")
+        Sweep.close(interrupted=True)
+        return 130  # as shells count SIGINT
     except Exception as error:
         if Sweep.folder is None:
             raise

@@ -6,12 +6,13 @@ Files, because a launcher may run jobs in other processes or on other machines; 
 them. A job writes `running` when it begins; if that is still there when the sweep is over, its process was killed.
 The states:
 
-    done      trained now
-    skipped   was finished already
-    busy      another process is executing it: another sweep on the same runs. This one went on with the next job
-    failed    with the reason; the other jobs went on
-    killed    began and left nothing: out of memory, time limit, kill. Its checkpoint is there
-    missing   only with dry_run=true: would be trained
+    done          trained now
+    skipped       was finished already
+    busy          another process is executing it: another sweep on the same runs. This one went on with the next job
+    failed        with the reason; the other jobs went on
+    killed        began and left nothing: out of memory, time limit, kill. Its checkpoint is there
+    interrupted   by Ctrl-C, which ends the sweep. Its checkpoint is there
+    missing       only with dry_run=true: would be trained
 """
 
 import json
@@ -31,8 +32,8 @@ from rich.text import Text
 from dsd.results.schema import Result
 from dsd.results.store import Store, atomic_write
 
-State = Literal["running", "done", "skipped", "busy", "failed", "killed", "missing"]
-INCOMPLETE = ("busy", "failed", "killed", "running")
+State = Literal["running", "done", "skipped", "busy", "failed", "killed", "interrupted", "missing"]
+INCOMPLETE = ("busy", "failed", "killed", "interrupted", "running")
 
 
 @dataclass(frozen=True)
@@ -65,17 +66,19 @@ def outcomes(folder: Path) -> list[Outcome]:
     return sorted(found, key=lambda outcome: outcome.job)
 
 
-def ended(found: Iterable[Outcome]) -> list[Outcome]:
-    """The same when no job can be running any more."""
-    why = "its process ended without a word; the same command continues it"
-    return [replace(one, state="killed", reason=why) if one.state == "running" else one for one in found]
+def ended(found: Iterable[Outcome], *, interrupted: bool = False) -> list[Outcome]:
+    """The same when no job can be running any more, or, `interrupted`, when nobody waits for them any more."""
+    state: State = "interrupted" if interrupted else "killed"
+    why = "a cluster may go on with it" if interrupted else "its process ended without a word"
+    told = f"{why}; the same command continues it"
+    return [replace(one, state=state, reason=told) if one.state == "running" else one for one in found]
 
 
 def sweep_table(found: list[Outcome]) -> Table:
     """One row a job, with what it has not in common with all others; the caption counts the states."""
     count = Counter(outcome.state for outcome in found)
     always = ("missing", "skipped") if count["missing"] else ("done", "skipped", "failed")
-    states = [*always, *(state for state in ("busy", "killed", "running", "failed") if count[state])]
+    states = [*always, *(state for state in ("busy", "killed", "interrupted", "running", "failed") if count[state])]
     caption = ", ".join(f"{count[state]} {state}" for state in dict.fromkeys(states))
     table = Table(box=SIMPLE_HEAD, caption=f"{len(found)} jobs: {caption}", caption_justify="left")
     for heading in ("job", "overrides", "run", "state", "why, and its log"):
@@ -156,11 +159,11 @@ class Sweep(Callback):
         Sweep.folder, Sweep.runs = Path(config.hydra.sweep.dir), Path(config.runs)
 
     @classmethod
-    def close(cls) -> bool:
+    def close(cls, *, interrupted: bool = False) -> bool:
         """Print the table of the sweep, if there was one; True when none of its jobs is left to do by a failure."""
         if cls.folder is None:
             return True
-        found, console = ended(outcomes(cls.folder)), get_console()
+        found, console = ended(outcomes(cls.folder), interrupted=interrupted), get_console()
         console.print(sweep_table(found))
         if any(outcome.state == "busy" for outcome in found):
             console.print("busy: the same command skips them once they are finished, or takes them over if they die.")

@@ -1,9 +1,12 @@
 """`python run.py`, as a user meets it: results, controls, wrong words, broken data, full disks."""
 
 import json
+import os
 import re
+import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -14,7 +17,7 @@ from hydra.errors import HydraException
 from dsd.console import EXTRAS, Refused, explained, recorded
 from dsd.results.store import RunFolder, Store
 from dsd.run.config import CONF, composed, vocabulary
-from tests.warm import call
+from tests.warm import call, start
 
 ROOT = Path(__file__).parents[1]
 QUICK = [
@@ -212,6 +215,28 @@ def test_a_sweep_tells_what_was_skipped_and_what_failed_and_goes_on(tmp_path):
     assert "seed must be a whole number, found 'oops'" in said
     assert len(list(tmp_path.glob("*/result.json"))) == 2
     assert not list(Path.cwd().glob("multirun.yaml")), "Hydra's own record stays in the sweep's folder"
+
+
+@pytest.mark.parametrize(
+    ("number", "there", "done"),
+    [(0, ".sweeps/*/0.json", 0), (1, "*/checkpoints/last.ckpt", 1)],
+    ids=["when a job begins", "in training"],
+)
+def test_an_interrupted_sweep_ends_with_its_table(number, there, done, tmp_path):
+    words = ["experiment=dsd_lenet300_mnist", "track=none", "threads=1", "checkpoint.seconds=0", "method=baseline"]
+    lengths = f"profiles.quick.dense={'0.1,500,501' if done else '500,501'}"
+    job = start("-m", *words, lengths, f"runs={tmp_path}")
+    end = time.monotonic() + 120
+    while not (list(tmp_path.glob(f".sweeps/*/{number}.json")) and list(tmp_path.glob(there))):
+        assert job.poll() is None, job.output
+        assert time.monotonic() < end, job.output
+        time.sleep(0.01)
+    os.kill(job.pid, signal.SIGINT)
+    assert job.wait(60) == 130, job.output
+    assert "interrupted; the same command continues" in job.output
+    assert f"{done + 1} jobs: {done} done, 0 skipped, 0 failed, 1 interrupted" in job.output
+    assert "Traceback" not in job.output
+    assert len(list(tmp_path.rglob("last.ckpt"))) == done, "from which it continues"
 
 
 def test_memory_does_not_grow_from_job_to_job(tmp_path):

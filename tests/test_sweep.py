@@ -59,6 +59,7 @@ def test_the_table_counts_and_gives_reason_and_log():
         ([DONE, FAILED], False),
         ([Outcome(1, [], state="busy")], False),
         ([Outcome(1, [])], False),
+        ([Outcome(1, [], state="interrupted")], False),
         ([Outcome(1, [], state="missing")], True),
         ([Outcome(1, [], state="skipped")], True),
         ([], False),
@@ -79,6 +80,12 @@ def test_a_job_that_left_nothing_was_killed():
     (one, other) = ended([Outcome(0, ["seed=0"]), DONE])
     assert (one.state, other.state) == ("killed", "done")
     assert "continues" in one.reason
+
+
+def test_what_an_interrupted_sweep_left_may_go_on_elsewhere():
+    (one, other) = ended([Outcome(0, ["seed=0"]), DONE], interrupted=True)
+    assert (one.state, other.state) == ("interrupted", "done")
+    assert one.reason == "a cluster may go on with it; the same command continues it"
 
 
 def test_a_shared_run_counts_once_in_the_estimate_and_each_run_at_its_own_pace(tmp_path):

@@ -119,6 +119,7 @@ def _become(request: dict) -> None:
         os.environ.update(request["env"])
         sys.argv = request["argv"]
         sys.path[0] = str(ROOT)
+        signal.signal(signal.SIGINT, signal.default_int_handler)  # what a shell starts in the background ignores it
         runpy.run_path(sys.argv[0], run_name="__main__")
         code = 0
     except SystemExit as end:

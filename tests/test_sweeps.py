@@ -55,10 +55,17 @@ def test_a_sweep_composes_for_every_arm(name):
     assert cfg.hydra.mode.name == "MULTIRUN"
     words = jobs(cfg)
     assert len(words) == len({tuple(w) for w in words})
+    groups = {}  # what varies beside the seed, by W&B's name of it
     for job in [w for w in words if "seed=0" in w]:
         one = kept(name, *job)
         assert flat(instantiate(one.method.phases, _convert_="all"))
-        assert one.study == cfg.study
+        groups.setdefault((one.study, one.method.name), []).append(job)
+    assert {len(alike) for alike in groups.values()} == {1}, "a group's mean is of one experiment"
+
+
+def test_no_two_sweeps_share_their_groups():
+    studies = [kept(name).study for name in KEPT]
+    assert sorted(set(studies)) == sorted(studies)
 
 
 @pytest.mark.parametrize(

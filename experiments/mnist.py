@@ -11,9 +11,9 @@ ERROR = Metric("test/error1", "error on the 10,000 test images", "%", "lower")
 HELD_OUT = Metric("val/error1", "error on 5,000 held out", "%", "lower")
 COMMON = ("experiment=dsd_lenet300_mnist", "profile=cpu", "baseline_seed=${seed}")
 WHOLE = ("baseline_seed",)  # arms that are trained in one piece
-BASELINE = Arm(
-    "baseline", ("method=baseline",), "baseline, half the updates", without=("baseline_seed", "recipe.sparse.sparsity")
-)
+NO_MASK = ("recipe.sparse.sparsity",)
+ONE_PHASE = (*WHOLE, "recipe.reset_optimizer")
+BASELINE = Arm("baseline", ("method=baseline",), "baseline, half the updates", without=(*ONE_PHASE, *NO_MASK))
 MARGIN = 0.05  # five of the 10,000 test digits
 
 LENET300 = Study(
@@ -24,17 +24,17 @@ LENET300 = Study(
     words=(*COMMON, "recipe.sparse.sparsity=0.5", "recipe.reset_optimizer=true"),
     arms=(
         BASELINE,
-        Arm("dense", ("method=dense",), "dense, base schedule throughout", without=WHOLE),
-        Arm("finetune", ("method=finetune",), "fine-tuning at DSD's rates"),
+        Arm("dense", ("method=dense",), "dense, base schedule throughout", without=(*ONE_PHASE, *NO_MASK)),
+        Arm("finetune", ("method=finetune",), "fine-tuning at DSD's rates", without=NO_MASK),
         Arm("dsd", ("method=dsd",), "DSD, 50 %"),
         Arm("dsd_momentum", ("method=dsd", "recipe.reset_optimizer=false", "baseline_seed=null"), "DSD, momentum kept"),
         Arm("random_mask", ("method=random_mask",), "DSD, random mask"),
         Arm("prune_restore", ("method=prune_restore",), "pruned once, restored at once"),
         Arm("dsdsd", ("method=dsdsd",), "DSDSD"),
-        Arm("llr", ("method=llr",), "lowered rate (LLR)"),
-        Arm("swa", ("method=swa",), "weight averaging (SWA)"),
+        Arm("llr", ("method=llr",), "lowered rate (LLR)", without=NO_MASK),
+        Arm("swa", ("method=swa",), "weight averaging (SWA)", without=NO_MASK),
         Arm("early_prune", ("method=early_prune",), "pruned early, sparse to the end", without=WHOLE),
-        Arm("sparse_scratch", ("method=sparse_scratch",), "sparse from scratch", without=WHOLE),
+        Arm("sparse_scratch", ("method=sparse_scratch",), "sparse from scratch", without=ONE_PHASE),
     ),
     seeds=tuple(range(30)),
     metrics=(ERROR, HELD_OUT),
@@ -128,7 +128,8 @@ LENET5 = Study(
     words=("experiment=dsd_lenet5_mnist", "profile=cpu", "profiles.cpu.dense=10", "profiles.cpu.sparse=5", "profiles.cpu.redense=5",
            "baseline_seed=${seed}"),
     arms=(
-        Arm("baseline", ("method=baseline",), "baseline, half the updates", without=WHOLE),
+        Arm("baseline", ("method=baseline",), "baseline, half the updates",
+            without=(*WHOLE, "profiles.cpu.sparse", "profiles.cpu.redense")),
         Arm("dense", ("method=dense",), "dense, base schedule throughout", without=WHOLE),
         Arm("finetune", ("method=finetune",), "fine-tuning at DSD's rates"),
         Arm("dsd", ("method=dsd",), "DSD, 50 %"),

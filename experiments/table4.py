@@ -10,7 +10,7 @@ from dsd.results.study import Arm, Claim, Metric, Row, Samples, Study
 TITLE = "Table 4: NeuralTalk on Flickr8k, is the gain of Dense-Sparse-Dense real?"
 
 BLEU = tuple(Metric(f"test/bleu{n}", f"BLEU-{n} on the test pictures", "BLEU", "higher") for n in (4, 1, 2, 3))
-ONLY_DENSE = ("baseline_seed",)
+WHOLE = ("baseline_seed",)  # arms that are trained in one piece
 PERPLEXITY = Metric("val/perplexity", "perplexity on the validation sentences", "a word", "lower")
 
 CAPTIONS = Study(
@@ -20,8 +20,8 @@ CAPTIONS = Study(
     source="Han et al., ICLR 2017, Table 5; published: one run each, 6,000 training pictures, VGG-16 features",
     words=("experiment=dsd_neuraltalk_flickr8k", "profile=cpu", "baseline_seed=${seed}"),
     arms=(
-        Arm("baseline", ("method=baseline",), "baseline, fewer updates", without=ONLY_DENSE),
-        Arm("dense", ("method=dense",), "dense, base schedule throughout"),
+        Arm("baseline", ("method=baseline",), "baseline, fewer updates", without=WHOLE),
+        Arm("dense", ("method=dense",), "dense, base schedule throughout", without=WHOLE),
         Arm("finetune", ("method=finetune",), "fine-tuning at DSD's rates"),
         Arm("dsd", ("method=dsd",), "DSD, 80 %"),
         Arm("random_mask", ("method=random_mask",), "DSD, random mask"),

@@ -51,3 +51,29 @@ def test_a_committed_record_is_of_what_its_command_means_today(record, words):
     }
     assert len(means) > 35
     assert {key: record["config"][key] for key in means} == means
+
+
+MASKED = {"dsd", "dsdsd", "random_mask", "prune_restore", "early_prune"}  # arms that every word is about
+OTHER = {"true": False, "${seed}": 7, "bf16-mixed": "32-true", "0.5": 0.25} | {str(n): n + 1 for n in range(200)}
+
+
+def test_every_value_in_an_arms_words_is_part_of_its_run(tmp_path):
+    """One that changes nothing could keep a run from its arm for ever: its command would say that it is finished."""
+    studies = [study for name in NAMES for study in importlib.import_module(f"experiments.{name}").STUDIES]
+    idle, tried = set(), 0
+    for words in {study.words_of(arm) for study in studies for arm in study.arms if arm.name not in MASKED}:
+        cfg = composed(*words, f"runs={tmp_path}", "seed=0")
+        means = counting(cfg)
+        for key, value in (word.split("=") for word in words if word.partition("=")[2] in OTHER):
+            before = OmegaConf.select(cfg, key)
+            OmegaConf.update(cfg, key, OTHER[value])
+            apart = len(list(stages(cfg))) == 2 if key == "baseline_seed" else counting(cfg) != means
+            idle |= set() if apart else {(words, key)}
+            tried += 1
+            OmegaConf.update(cfg, key, before)
+    assert tried > 40
+    assert not idle
+
+
+def counting(cfg) -> dict:
+    return {part: OmegaConf.to_container(cfg[part], resolve=True) for part in ("data", "task", "method", "trainer")}

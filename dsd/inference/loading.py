@@ -75,7 +75,11 @@ def load(
         net = network(target, config, state)
     else:
         for name, own in net.state_dict().items():
-            if name in state and torch.promote_types(own.dtype, state[name].dtype) != own.dtype:
+            if (
+                isinstance(own, Tensor)
+                and name in state
+                and torch.promote_types(own.dtype, state[name].dtype) != own.dtype
+            ):
                 raise ValueError(f"{name} is {own.dtype} in net, which would round the archive's {state[name].dtype}")
         initialise_(net, state)
         net.eval()
@@ -133,7 +137,9 @@ def convert_(
 def _stepped(net: nn.Module, name: str, layer: nn.RNNBase, form: str, batch: int) -> list[Part]:
     """A recurrent layer of torch's goes step by step through layers in this form if that is faster, or takes a codebook."""
     made = SequenceOf(layer)
-    x = torch.randn(*((batch, STEPS) if layer.batch_first else (STEPS, batch)), layer.input_size)
+    x = torch.ones(
+        *((batch, STEPS) if layer.batch_first else (STEPS, batch)), layer.input_size
+    )  # draws no random numbers
     parts = convert_(made, form=form, example=(x,))
     by_book = any(part.form in ("looked", "coded") for part in parts)
     if by_book or fastest({"whole": lambda: layer(x), "steps": lambda: made(x)}) == "steps":

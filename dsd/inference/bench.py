@@ -102,7 +102,7 @@ def crossover(*, rounds: int = 5, size: int = 2048) -> dict[str, Any]:
         for batch in GRID:
             x = torch.randn(batch, size)
             arms = {"dense": partial(F.linear, x, weight)} | {name: partial(form, x) for name, form in forms.items()}
-            took = interleaved(arms, rounds=rounds, budget=0.6)
+            took = interleaved(arms, rounds=rounds, budget=0.4)
             cells.append(
                 {"kind": "linear", "density": density, "batch": batch} | {k: v.median for k, v in took.items()}
             )
@@ -120,7 +120,7 @@ def _convolutions(kind: str, rounds: int) -> Iterable[dict[str, Any]]:
         for batch in (1, 8):
             x = torch.randn(batch, channels, side, side)
             arms = {"dense": partial(conv, x)} | {name: partial(form, x) for name, form in forms.items()}
-            took = interleaved(arms, rounds=rounds, budget=0.6)
+            took = interleaved(arms, rounds=rounds, budget=0.4)
             yield {"kind": kind, "density": density, "batch": batch} | {k: v.median for k, v in took.items()}
 
 

@@ -155,6 +155,7 @@ def _row(
         forms[form] = other
     whole: list[str] = []
     if compiles and name in COMPILED:
+        torch.compiler.reset()  # after eight networks of the same class it would silently compile no more
         compiled = {form: torch.compile(net) for form, net in forms.items()}
         whole = [form for form in parts if _faster(compiled[form], forms[form], example)]
         forms |= {form: compiled[form] for form in whole} | {"compiled": compiled["dense"]}  # type: ignore[arg-type]

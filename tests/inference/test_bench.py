@@ -311,3 +311,15 @@ def test_parts_that_were_not_measured_stay_in_the_file(result, tmp_path):
     assert json.loads(path.read_text())["layers"] == json.loads(json.dumps(result["layers"]))
     with pytest.raises(ValueError, match="another threads: 1, now 2"):
         merged({**about, "threads": 2}, path)
+
+
+def test_every_row_compiles_anew(monkeypatch):
+    """Without a reset, torch compiles the same class eight times and then runs it as it is, under the same name."""
+    calls = []
+    monkeypatch.setattr(networks.torch.compiler, "reset", lambda: calls.append("reset"))
+    monkeypatch.setattr(networks.torch, "compile", lambda net: calls.append("compile") or net)
+    assert (
+        len(list(networks.network("LeNet-300-100", [1, 2], rounds=2, budget=0.1, compiles=True, patience=math.inf)))
+        == 2
+    )
+    assert calls == ["reset", "compile", "compile", "compile"] * 2

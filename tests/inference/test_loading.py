@@ -9,10 +9,11 @@ from torch import nn
 import dsd
 from dsd.coding.archive import ArchiveError
 from dsd.compression import compress
-from dsd.inference import convert_, resident
+from dsd.inference import convert_, loading, resident
 from dsd.inference.crossover import KINDS, faster, kind_of, stored
 from dsd.inference.layers import LinearOf
 from dsd.inference.peers import has_compiler
+from dsd.inference.timing import Timing
 from tests.inference.networks import NETWORKS, example, packed, shared_
 
 FORMS = ["dense", "sparse", "codebook"]
@@ -210,3 +211,26 @@ def test_an_archive_with_another_word_for_its_network_asks_for_one(text):
     data = compress({"w": torch.ones(2)}, meta={"model": text}).data
     with pytest.raises(ValueError, match="does not say which network it is"):
         dsd.load(data)
+
+
+@pytest.mark.parametrize(
+    ("seconds", "turned", "best"),
+    [
+        ({"first": 1.0, "close": 0.96, "slow": 2.5}, {"first", "close"}, "first"),  # 4 % are no gain
+        ({"first": 1.0, "close": 0.90, "slow": 2.5}, {"first", "close"}, "close"),
+        ({"first": 2.5, "close": 1.0}, None, "close"),
+        ({"first": 1.0}, None, "first"),
+    ],
+)
+def test_a_form_far_behind_has_no_more_turns_and_the_first_stays_unless_another_gains(
+    monkeypatch, seconds, turned, best
+):
+    rounds = []
+
+    def interleaved(ways, *, rounds_of=rounds, rounds, budget=None):
+        rounds_of.append(set(ways))
+        return {way: Timing(seconds[way], seconds[way], seconds[way], rounds, rounds) for way in ways}
+
+    monkeypatch.setattr(loading, "interleaved", interleaved)
+    assert loading.fastest(dict.fromkeys(seconds, lambda: None)) == best
+    assert rounds == [set(seconds)] + [turned] * (turned is not None)

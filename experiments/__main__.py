@@ -22,7 +22,7 @@ from dsd.results.analysis import analyse
 from dsd.results.report import Section, section, write
 from dsd.results.store import Store, atomic_write
 from dsd.results.study import Study
-from experiments.declared import as_declared
+from experiments.declared import as_declared, in_other_words
 
 HERE = Path(__file__).parent
 NAMES = sorted(
@@ -48,6 +48,8 @@ def report(name: str, runs: Path, folder: Path, only: Sequence[str] = ()) -> lis
     if unknown := set(only) - {study.name for study in studies}:
         raise ValueError(f"--only names {', '.join(sorted(unknown))}; there are {', '.join(s.name for s in studies)}")
     new = [one for study in studies if not only or study.name in only for one in records.collect(study, results)]
+    for study in (study for study in studies if not only or study.name in only):
+        new += in_other_words(study, records.merge(old, new), results, store)
     configs = {result["run_id"]: result["config"] for result in results}
     known = {one["run_id"] for one in old}
     for study in studies:

@@ -1,13 +1,16 @@
 """Whether a run is what its command says today: the same network, data, task, optimizer, plan and trainer, value by value."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from omegaconf import OmegaConf
 
-from dsd.results.records import flat
+from dsd.results.records import Record, flat, record
+from dsd.results.schema import Result
+from dsd.results.store import Store
+from dsd.results.study import Study, missing
 from dsd.run.config import composed
-from dsd.run.stages import COUNTS, stages
+from dsd.run.stages import COUNTS, place, stages
 
 PARTS = tuple(part for part in COUNTS if part not in ("seed", "init_from"))
 
@@ -31,6 +34,25 @@ def as_declared(config: Mapping[str, Any], words: Iterable[str], seed: int, who:
         raise ValueError(
             f"{who} is not as declared: {said}. Move it out of the folder of runs, or declare an arm for it"
         )
+
+
+def in_other_words(study: Study, there: Sequence[Record], results: Iterable[Result], store: Store) -> list[Record]:
+    """Runs that the study lacks and that were made, but asked for in other words, such as another experiment's name.
+
+    Their ids are those of the study's commands, which would find them done. `there`: the records of all studies.
+    """
+    taken = {one["run_id"] for one in there}
+    free = [result for result in results if result["run_id"] not in taken]
+    found: list[Record] = []
+    for name, seeds in missing(study, there).items() if free else ():
+        arm = study.arm(name)
+        model = OmegaConf.to_container(composed(*study.words_of(arm)).model, resolve=True)
+        alike = {result["run_id"]: result for result in free if result["config"]["model"] == model}
+        for seed in sorted({result["seed"] for result in alike.values()} & {*seeds}):
+            *first, last = stages(composed(*study.words_of(arm), f"seed={seed}", f"runs={store.root}"))
+            if all(place(stage)[0].final.is_file() for stage in first) and (run := alike.get(place(last)[0].run_id)):
+                found.append(record(study, arm, run))
+    return found
 
 
 def _counting(config: Any) -> dict[str, Any]:

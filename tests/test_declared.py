@@ -9,8 +9,9 @@ from omegaconf import OmegaConf
 from dsd.results import records
 from dsd.run.config import composed
 from dsd.run.stages import stages
-from experiments.__main__ import NAMES
+from experiments.__main__ import NAMES, main
 from experiments.declared import as_declared, strays
+from tests.warm import call
 
 HERE = Path(__file__).parents[1] / "experiments"
 WORDS = ("experiment=dsd_lenet300_mnist", "profile=cpu", "method=dsd")
@@ -77,3 +78,19 @@ def test_every_value_in_an_arms_words_is_part_of_its_run(tmp_path):
 
 def counting(cfg) -> dict:
     return {part: OmegaConf.to_container(cfg[part], resolve=True) for part in ("data", "task", "method", "trainer")}
+
+
+def test_a_run_asked_for_in_other_words_is_of_the_study(tmp_path, capsys):
+    runs = tmp_path / "runs"
+    code, said = call(
+        "experiment=dsd_lenet300_mnist", "profile=quick", "method=dsd", "recipe.dense.epochs=2", "recipe.sparse.epochs=1",
+        "recipe.redense.epochs=1", "baseline_seed=1", "seed=1", "track=none", "progress=false", f"runs={runs}",
+    )  # fmt: skip
+    assert code == 0, said
+    other, said = call("experiment=dsd_lenet300_mnist", "profile=quick", "method=baseline", "recipe.dense.epochs=3", "seed=1",
+                       "track=none", "progress=false", f"runs={runs}")  # fmt: skip
+    assert other == 0, said
+    assert main(["smoke", "--runs", str(runs), "--to", str(tmp_path / "smoke")]) == 1
+    kept = records.read(tmp_path / "smoke" / "records.jsonl")
+    assert [(one["arm"], one["seed"]) for one in kept] == [("baseline", 1), ("dsd", 1)]
+    assert "method=dsd seed=0,2,3" in capsys.readouterr().out

@@ -24,6 +24,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from hydra.experimental.callback import Callback
+from omegaconf import open_dict, read_write
 from rich import get_console
 from rich.box import SIMPLE_HEAD
 from rich.table import Table
@@ -32,6 +33,7 @@ from rich.text import Text
 from dsd.results.schema import Result
 from dsd.results.store import Store, atomic_write
 
+HERE = "hydra._internal.core_plugins.basic_launcher.BasicLauncher"  # one job after another in this process
 State = Literal["running", "done", "skipped", "busy", "failed", "killed", "interrupted", "missing"]
 INCOMPLETE = ("busy", "failed", "killed", "interrupted", "running")
 
@@ -150,13 +152,19 @@ def time_left(missing: Iterable[Outcome], store: Store) -> str:
 
 
 class Sweep(Callback):
-    """Hydra's callback: it knows where a sweep's jobs leave their outcomes; `close` prints the table."""
+    """Hydra's callback: it knows where a sweep's jobs leave their outcomes; `close` prints the table.
+
+    A dry run asks no launcher: a cluster would queue a job for each answer.
+    """
 
     folder: Path | None = None
     runs: Path = Path()
 
     def on_multirun_start(self, config: Any, **_: Any) -> None:
         Sweep.folder, Sweep.runs = Path(config.hydra.sweep.dir), Path(config.runs)
+        if config.get("dry_run"):
+            with read_write(config), open_dict(config):
+                config.hydra.launcher = {"_target_": HERE}
 
     @classmethod
     def close(cls, *, interrupted: bool = False) -> bool:

@@ -261,8 +261,9 @@ def test_a_shared_dense_phase_is_trained_once(tmp_path):
     code, said = call(*words, "method=dsd", "seed=1")
     assert code == 0
     assert f"run {shared} is finished" in said, "alone it is reused as well"
-    code, said = call("-m", *words, "method=dsd,finetune", "seed=1,2,3", "dry_run=true")
-    assert code == 0
+    slurm = "hydra/launcher=submitit_slurm"  # there is none here, and a dry run has no use for one
+    code, said = call("-m", *words, "method=dsd,finetune", "seed=1,2,3", "dry_run=true", slurm)
+    assert code == 0, said
     assert "6 jobs: 2 missing, 4 skipped" in said
     assert "time left: about" in said
     assert len(list(tmp_path.glob("*/result.json"))) == 5, "a dry run trains nothing"

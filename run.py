@@ -194,7 +194,8 @@ def main() -> int:
         log.error("a config file is not YAML: %s", " ".join(str(error).split()))
         return 2
     except KeyboardInterrupt:
-        log.warning("interrupted; the same command continues")
+        again = ", without force=true" if "force=true" in sys.argv else ""
+        log.warning("interrupted; the same command%s continues", again)
         Sweep.close(interrupted=True)
         return 130  # as shells count SIGINT
     except Exception as error:

@@ -72,6 +72,7 @@ class Phases:
         self.closures = closures
         self.update = 0
         self.index = -1
+        self._at = 0  # the update that the optimizers are in: the first one's step counts it, the others follow
         self.held: Any = None
         self.evidence: dict[str, Tensor] = {}
         self._until = 0
@@ -97,6 +98,7 @@ class Phases:
         self.settle()
         if update is not None:
             self.update = update
+        self._at = self.update
         if self.update < self._until:
             return False
         index = self.plan.index(self.update)
@@ -136,19 +138,31 @@ class Phases:
     def state_dict(self) -> dict[str, Any]:
         """Update, phase, mask and gathered evidence; tensors and plain values only."""
         held = None if self.held is None else self.held.state_dict()
-        return {"update": self.update, "index": self.index, "held": held, "evidence": dict(self.evidence)}
+        return {
+            "update": self.update, "index": self.index, "held": held, "evidence": dict(self.evidence), "plan": self._said(),
+        }  # fmt: skip
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Go on where `state_dict` was taken, under the same plan. Raises ValueError if the plan has no such phase."""
-        index = state["index"]
+        """Go on where `state_dict` was taken, under the same plan. Raises ValueError if it was another one."""
+        index, said = state["index"], state.get("plan")
         if index >= len(self.plan.phases):
             raise ValueError(
                 f"the checkpoint is in phase {index + 1} of a plan that has {len(self.plan.phases)} phases"
             )
+        if said is not None and said != self._said():
+            raise ValueError(f"the checkpoint is of another plan: {said}, and this one is {self._said()}")
         self.update, self.index, self._until = state["update"], index, 0
         self.evidence = dict(state["evidence"])
         constraint: Any = self.plan.phases[index].constraint
         self.held = None if state["held"] is None else constraint.resume(self.module, state["held"])
+
+    def _said(self) -> str:
+        """The plan in words: the name of each phase, the update it ends at, and its sparsity."""
+        sparsities = [getattr(phase.constraint, "sparsity", None) for phase in self.plan.phases]
+        return ", ".join(
+            f"{phase.name} to update {end}" + ("" if sparsity is None else f" at sparsity {sparsity}")
+            for phase, end, sparsity in zip(self.plan.phases, self.plan.ends, sparsities, strict=True)
+        )
 
     def _leave(self) -> None:
         if self.held is not None:
@@ -171,13 +185,15 @@ class Phases:
         first = optimizer is self.optimizers[0]
 
         def before(*_: object) -> None:
-            if self.update >= self._until:
+            if first:
+                self._at = self.update
+            if self._at >= self._until:
                 raise RuntimeError(
-                    f"update {self.update} begins phase {self.plan.phase(self.update).name!r}, but start_update() was not "
+                    f"update {self._at} begins phase {self.plan.phase(self._at).name!r}, but start_update() was not "
                     "called before it: call phases.start_update() at the top of every update"
                 )
             self._give_back_(optimizer)  # the last step may have raised
-            rate, groups = self.plan.rate(self.update), optimizer.param_groups
+            rate, groups = self.plan.rate(self._at), optimizer.param_groups
             if self.phase.rate.relative:
                 own = self._own[id(optimizer)] = [float(group["lr"]) for group in groups]
                 _set_rates_(groups, [rate * lr for lr in own])
@@ -210,7 +226,9 @@ class Phases:
         for name, weight in constraint.weights(self.module).items():
             if weight.grad is not None:
                 seen = constraint.gather(weight.detach(), weight.grad)
-                self.evidence[name] = seen if name not in self.evidence else self.evidence[name].add_(seen)
+                self.evidence[name] = (
+                    seen if name not in self.evidence else self.evidence[name].to(seen.device).add_(seen)
+                )
 
 
 def _set_rates_(groups: list[dict[str, Any]], rates: list[float]) -> None:

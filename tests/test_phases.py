@@ -210,3 +210,35 @@ def test_hooks_come_off():
     Phases(model, optimizer, dsd_phases(0.5, (1, 1, 1)), 2).close()
     optimizer.step()
     assert optimizer.param_groups[0]["lr"] == 0.1
+
+
+@pytest.mark.parametrize("order", [(0, 1), (1, 0)])
+def test_two_optimizers_are_in_the_same_update_whichever_steps_first(order):
+    net = nn.Sequential(nn.Linear(4, 8), nn.ReLU(), nn.Linear(8, 2))
+    both = [torch.optim.SGD(net[0].parameters(), lr=1.0), torch.optim.SGD(net[2].parameters(), lr=1.0)]
+    rates = [[], []]
+    for seen, optimizer in zip(rates, both, strict=True):
+        optimizer.register_step_post_hook(
+            lambda o, *_, seen=seen: seen.append(o.param_groups[0]["lr"])
+        )  # before Phases' own
+    phases = Phases(net, both, dsd_phases(0.5, (2, 1, 1)), updates_per_epoch=3)
+    while not phases.finished:
+        phases.start_update()
+        net(torch.ones(1, 4)).sum().backward()
+        for number in order:
+            both[number].step()
+    used = [[float(f"{rate:g}") for rate in seen if rate != 1.0] for seen in rates]
+    assert used[0] == used[1] == [0.1] * 3 + [0.01] * 3
+    assert phases.update == 12
+
+
+def test_a_checkpoint_of_another_plan_is_refused():
+    def begun(sparsity):
+        net = nn.Sequential(nn.Linear(4, 8), nn.Linear(8, 2))
+        return Phases(net, torch.optim.SGD(net.parameters(), lr=0.1), dsd_phases(sparsity, (2, 1, 1)), 3)
+
+    first = begun(0.5)
+    first.start_update(7)
+    begun(0.5).load_state_dict(first.state_dict())
+    with pytest.raises(ValueError, match=r"another plan: .* at sparsity 0\.5.* at sparsity 0\.8"):
+        begun(0.8).load_state_dict(first.state_dict())

@@ -9,6 +9,7 @@ import sys
 import time
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from hydra.core.config_store import ConfigStore
@@ -355,6 +356,23 @@ def test_a_scan_needs_a_trained_network(tmp_path):
     assert "init_from=RUN_ID" in said
 
 
+def test_a_scan_is_of_classifiers(tmp_path):
+    words = [
+        "experiment=prune_neuraltalk",
+        "track=none",
+        "progress=false",
+        f"runs={tmp_path}",
+        "method=baseline",
+        "profiles.quick.dense=0.1",
+    ]
+    code, said = call(*words)
+    assert code == 0, said
+    (folder,) = tmp_path.glob("*/result.json")
+    code, said = call(*words, "scan=true", f"init_from={folder.parent.name}")
+    assert code == 1
+    assert "scan=true measures a classifier's error, which prune_neuraltalk has not" in said
+
+
 def test_a_new_entry_of_a_table_is_told_from_an_unknown_key(tmp_path):
     code, said = call(*QUICK, f"runs={tmp_path}", "codebook.table={conv1:8}")
     assert code == 2
@@ -378,3 +396,24 @@ def test_a_config_that_is_no_yaml_is_named(tmp_path):
     assert "mine.yaml" in said
     assert "line 1" in said
     assert "Traceback" not in said
+
+
+def test_images_of_ones_own_count_by_their_content_and_say_how_many_classes_there_are(tmp_path):
+    draw = np.random.default_rng(0)
+
+    def write(n):
+        np.savez(tmp_path / "a.npz", x=draw.integers(0, 256, (n, 28, 28), np.uint8), y=np.arange(n) % 4)
+
+    words = [
+        "experiment=dsd_lenet300_mnist", "track=none", "progress=false", f"runs={tmp_path}/runs", "data=arrays", "method=baseline",
+        f"data.source.path={tmp_path}/a.npz", "data.source.test_fraction=0.2", "profiles.quick.dense=1", "data.batch_size=32",
+    ]  # fmt: skip
+    write(200)
+    code, said = call(*words)
+    assert code == 0, said
+    assert "n = 40 images" in said
+    write(300)
+    code, said = call(*words)
+    assert code == 0, said
+    assert "n = 60 images" in said, "other images are another run"
+    assert len(list((tmp_path / "runs").glob("*/result.json"))) == 2

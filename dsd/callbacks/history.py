@@ -12,7 +12,7 @@ from pytorch_lightning.callbacks import Callback
 from torch.nn import Parameter
 
 from dsd.callbacks.checkpoint import diverged
-from dsd.callbacks.place import lay_out, network, updated
+from dsd.callbacks.place import lay_out, loss_of, network, updated
 from dsd.plan import Phase, Plan, flat
 from dsd.sparsity import density, prunable
 
@@ -44,7 +44,7 @@ class History(Callback):
     def on_train_batch_end(
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
-        loss = outputs["loss"].detach()
+        loss = loss_of(trainer, pl_module, outputs)
         self._loss = loss.clone() if self._loss is None else self._loss.add_(loss)
         self._losses += 1
         self.images += len(batch[0]) * trainer.world_size

@@ -69,7 +69,14 @@ class PlanCallback(Callback):
         if self._restored is not None:
             self.active.load_state_dict(self._restored)
             self._restored = None
-        _check_length(trainer, self.active.plan)
+        elif trainer.global_step:
+            rank_zero_warn(
+                f"the checkpoint knows of no plan: this one goes on at update {trainer.global_step}, in phase "
+                f"{plan.phase(trainer.global_step).name!r}, and what comes before in it was not made. To start anew from weights, "
+                "load them without ckpt_path"
+            )
+        if not trainer.fast_dev_run:  # type: ignore[attr-defined]
+            _check_length(trainer, self.active.plan)
 
     def on_train_batch_start(
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, batch: Any, batch_idx: int
@@ -106,7 +113,7 @@ class PlanCallback(Callback):
     def on_train_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         assert self.active is not None
         self.active.project_()
-        if trainer.global_step < self.plan.updates:
+        if trainer.global_step < self.plan.updates and not trainer.fast_dev_run:  # type: ignore[attr-defined]
             said = (
                 f"training ended at update {trainer.global_step} of the plan's {self.plan.updates}, in phase "
                 f"{self.active.phase.name!r}: the phases after it were not made"

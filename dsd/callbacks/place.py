@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import pytorch_lightning as pl
-from torch import nn
+from torch import Tensor, nn
 
 from dsd.plan import Phase, Plan
 
@@ -16,6 +17,13 @@ def lay_out(trainer: pl.Trainer, phases: Sequence[Phase]) -> Plan:
     if batches == float("inf"):
         raise ValueError("the plan counts in epochs, and the training data has no length: set limit_train_batches")
     return Plan(tuple(phases), -(-int(batches) // trainer.accumulate_grad_batches))
+
+
+def loss_of(trainer: pl.Trainer, module: pl.LightningModule, outputs: Any) -> Tensor:
+    """The loss of a batch as the module has it: Lightning hands on its share of an accumulated gradient."""
+    loss: Tensor = outputs["loss"].detach()
+    automatic = getattr(module, "automatic_optimization", True)
+    return loss * trainer.accumulate_grad_batches if automatic else loss
 
 
 def network(module: pl.LightningModule) -> nn.Module:

@@ -13,7 +13,7 @@ from rich import get_console
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
 
-from dsd.callbacks.place import lay_out
+from dsd.callbacks.place import lay_out, loss_of
 from dsd.plan import Phase, Plan, flat
 
 log = logging.getLogger("dsd")
@@ -58,7 +58,7 @@ class PhaseProgress(Callback):
         if now - self._drawn < 0.25:
             return
         self._drawn = now
-        self._loss = f"loss {float(outputs['loss']):.3f}"
+        self._loss = f"loss {float(loss_of(trainer, pl_module, outputs)):.3f}"
         if self._bar is not None and self._task is not None:
             self._bar.update(self._task, completed=trainer.global_step, description=self._place(trainer))
 

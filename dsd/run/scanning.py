@@ -43,6 +43,10 @@ def scan(cfg: DictConfig) -> None:
     if not data.val_size:
         raise ValueError("scan=true measures validation error, and data.validation=0 leaves nothing to validate on")
     task, constraint = instantiate(cfg.task)(net, instantiate(cfg.optimizer)), instantiate(cfg[held])
+    if getattr(task, "shown", ("val/error1",))[0] != "val/error1":
+        raise ValueError(
+            f"scan=true measures a classifier's error, which {cfg.name} has not: choose another experiment"
+        )
     quiet = {
         "logger": False,
         "enable_progress_bar": False,

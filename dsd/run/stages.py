@@ -1,5 +1,6 @@
 """The runs that a config makes, in order, and where each lives."""
 
+import hashlib
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -34,6 +35,21 @@ def stages(cfg: DictConfig) -> Iterator[DictConfig]:
     yield rest
 
 
+def by_content(data: dict[str, Any]) -> dict[str, Any]:
+    """The config of data where files of arrays count by what is in them, as `init_from` does."""
+    source = data.get("source")
+    if not isinstance(source, dict) or not {"path", "images", "labels"} <= source.keys():
+        return data
+    return data | {"source": {key: _digest(value) for key, value in source.items()}}
+
+
+def _digest(value: Any) -> Any:
+    if not isinstance(value, str) or not (path := Path(value).expanduser()).is_file():
+        return value
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
 def place(cfg: DictConfig) -> tuple[RunFolder, Any, dict[str, Any]]:
     """The run's folder, the weights to start from (or None), and the resolved config."""
     from dsd.weights import started_from  # torch takes seconds to import: --help answers at once
@@ -43,5 +59,5 @@ def place(cfg: DictConfig) -> tuple[RunFolder, Any, dict[str, Any]]:
         raise ValueError(f"seed must be a whole number, found {cfg.seed!r}")
     store = Store(Path(cfg.runs))
     weights, origin = started_from(cfg.init_from, store.root)
-    identity = {key: config[key] for key in COUNTS} | {"init_from": origin}
+    identity = {key: config[key] for key in COUNTS} | {"init_from": origin, "data": by_content(config["data"])}
     return store.run(run_id(identity)), weights, config

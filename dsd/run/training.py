@@ -40,6 +40,8 @@ def train(cfg: DictConfig, folder: RunFolder, weights: Any, logger: Any) -> dict
     data = instantiate(cfg.data)
     data.prepare_data()
     data.setup("fit")  # before the network is made: what is missing should be said at once
+    if cfg.data.get("num_classes", 0) is None:
+        cfg.data.num_classes = data.num_classes  # the model and the task are made for as many as the labels say
     net = instantiate(cfg.model, **data.sizes)
     if weights is not None:
         kept = initialise_(net, weights, skip=cfg.init_skip)

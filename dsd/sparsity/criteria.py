@@ -63,6 +63,6 @@ def _given(evidence: Tensor | None, criterion: object) -> Tensor:
     if evidence is None:
         raise ValueError(
             f"{type(criterion).__name__} scores weights by gradients, and none were seen before this sparse phase: "
-            "put a dense phase of at least one update in front, or use the magnitude criterion"
+            "put a dense phase of at least one update in front, or use the magnitude criterion; exclude a weight that no gradient reaches"
         )
     return evidence

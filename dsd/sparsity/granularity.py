@@ -38,7 +38,7 @@ def kernel(score: Tensor, density: float) -> Tensor:
 
 
 def filter(score: Tensor, density: float) -> Tensor:
-    """Whole filters, or the rows of a matrix: one output each."""
+    """Whole filters, or the rows of a matrix: one output each. Of a last layer these are classes: exclude it."""
     return _pooled(score, density, first=1)
 
 

@@ -6,6 +6,7 @@ layers that rest, and a sparsity reached in several phases (`part`).
 
 from __future__ import annotations
 
+import warnings
 import zlib
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -120,6 +121,10 @@ class Sparse:
         """Choose the mask from the weights as they are and set the others to 0. All ranks use rank 0's mask."""
         weights = self.weights(module)
         held = Held(weights, of_rank_zero(self.choose(weights, evidence=evidence, seed=seed)))
+        if empty := [name for name, keep in held.mask.items() if not keep.any()]:
+            warnings.warn(
+                f"nothing is left of {', '.join(empty)}: no signal passes. exclude={empty} spares it", stacklevel=2
+            )
         held.project_()
         return self._hold(module, weights, held.mask if self.hold else Mask({}))
 
@@ -151,7 +156,10 @@ class Sparse:
 
     def _score(self, name: str, weight: Tensor, evidence: Mapping[str, Tensor], seed: int) -> Tensor:
         generator = torch.Generator().manual_seed((zlib.crc32(name.encode()) << 20) ^ seed)
-        return self.criterion(weight.detach(), evidence=evidence.get(name), generator=generator)
+        try:
+            return self.criterion(weight.detach(), evidence=evidence.get(name), generator=generator)
+        except ValueError as error:
+            raise ValueError(f"{name}: {error}") from None
 
     def _cut(self, name: str, score: Tensor, density: float) -> Tensor:
         try:

@@ -16,7 +16,7 @@ from torch import nn
 from torch.utils.data import DataLoader, TensorDataset
 
 from dsd import DSD, Phase, PlanCallback, Sparse
-from dsd.callbacks import Swa
+from dsd.callbacks import History, Swa
 from dsd.phases import Phases, dsd_phases
 from dsd.plan import Constant, Times
 
@@ -338,3 +338,36 @@ def test_manual_optimization_with_two_optimizers():
 
     with pytest.raises(ValueError, match="one optimizer"):
         fit(Two(sgd), DSD(0.5, (1, 1, 1)))
+
+
+def test_a_fast_dev_run_makes_one_batch_of_any_plan():
+    look = fit(Net(sgd), DSD(0.5, (2, 1, 1)), fast_dev_run=True)
+    assert list(look.zeros) == [0]
+
+
+def test_a_checkpoint_without_a_plan_does_not_begin_one_in_silence(tmp_path):
+    module = Net(sgd)
+    trainer = pl.Trainer(
+        max_epochs=2, accelerator="cpu", logger=False, enable_checkpointing=False, enable_progress_bar=False
+    )
+    trainer.fit(module)
+    trainer.save_checkpoint(tmp_path / "dense.ckpt")
+    trainer = pl.Trainer(max_epochs=4, accelerator="cpu", logger=False, enable_checkpointing=False, enable_progress_bar=False,
+                         callbacks=[DSD(0.5, (1, 2, 1))])  # fmt: skip
+    with pytest.warns(UserWarning, match="knows of no plan: this one goes on at update 20, in phase 'sparse'"):
+        trainer.fit(Net(sgd), ckpt_path=tmp_path / "dense.ckpt", weights_only=True)
+
+
+@pytest.mark.parametrize("accumulate", [1, 4])
+def test_the_loss_that_is_kept_is_the_modules_own(accumulate):
+    """Lightning hands on a loss divided by how many batches an update gathers."""
+    phases = [Phase("dense", 1, Constant(0.0))]
+    history = History(phases)
+    fit(Net(sgd), PlanCallback(phases), history, epochs=1, accumulate_grad_batches=accumulate)
+    assert history.rows[-1]["train/loss"] == pytest.approx(float(whole_loss(Net(sgd))), rel=1e-5)
+
+
+@torch.no_grad()
+def whole_loss(module):
+    x, y = data().tensors
+    return nn.functional.cross_entropy(module.net(x), y)

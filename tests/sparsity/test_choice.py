@@ -199,3 +199,9 @@ def test_diverged_weights_name_the_layer():
 
 def test_magnitude_is_the_default():
     assert Sparse(0.5).criterion is magnitude
+
+
+def test_a_layer_of_which_nothing_is_left_is_named():
+    net = nn.Sequential(nn.Linear(4, 8), nn.Linear(8, 2))
+    with pytest.warns(UserWarning, match=r"nothing is left of 1\.weight: no signal passes"):
+        Sparse(0.8, granularity=filter).enter(net, evidence={}, seed=0)

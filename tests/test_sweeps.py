@@ -120,8 +120,12 @@ def test_the_shared_phase_is_the_baselines_own_run(tmp_path):
 def test_momentum_cannot_cross_into_a_run_that_starts_from_weights(tmp_path):
     with initialize_config_dir(str(ROOT / "conf"), version_base="1.3"):
         cfg = compose("config", [f"runs={tmp_path}", "baseline_seed=0", "recipe.reset_optimizer=false"])
-    with pytest.raises(ValueError, match="reset_optimizer=true"):
-        list(stages(cfg))
+        nested = compose(
+            "config", [f"runs={tmp_path}", "baseline_seed=0", "recipe.reset_optimizer=false", "method=dsdsd"]
+        )
+    for each in (cfg, nested):
+        with pytest.raises(ValueError, match="reset_optimizer=true"):
+            list(stages(each))
 
 
 def choices(key: str, parameter: dict) -> list:

@@ -101,6 +101,15 @@ class PlanCallback(Callback):
             if trainer.global_step >= self.plan.updates:
                 trainer.should_stop = True
 
+    def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        made, counted = trainer.global_step, self.plan.updates_per_epoch
+        if pl_module.automatic_optimization or trainer.current_epoch or trainer.should_stop or made == counted:
+            return
+        raise ValueError(
+            f"manual optimization made {made} updates in the first epoch, and the plan counts {counted}, one a batch: drive dsd.Phases "
+            f"in your training_step with updates_per_epoch={made}"
+        )
+
     def on_validation_batch_start(self, trainer: pl.Trainer, *_: Any, **__: Any) -> None:
         if self.active is not None and trainer.state.fn == "fit":
             self.active.project_()  # averaged weights are swapped in here; they remember what is pruned now

@@ -20,7 +20,10 @@ def stages(cfg: DictConfig) -> Iterator[DictConfig]:
     if cfg.baseline_seed is None or not isinstance(phases, list) or phases[:1] != [first] or len(phases) == 1:
         yield cfg
         return
-    if not all(phase.get("reset_optimizer", True) for phase in phases[1:2]):
+    second = phases[1]
+    while "phase" in second or "phases" in second:  # a group of phases
+        second = second["phase"] if "phase" in second else second["phases"][0]
+    if not second.get("reset_optimizer", True):
         raise ValueError(
             "baseline_seed starts the second phase from weights alone: it needs recipe.reset_optimizer=true"
         )

@@ -371,3 +371,25 @@ def test_the_loss_that_is_kept_is_the_modules_own(accumulate):
 def whole_loss(module):
     x, y = data().tensors
     return nn.functional.cross_entropy(module.net(x), y)
+
+
+class ByHand(Net):
+    """Two updates a batch, or one."""
+
+    def __init__(self, steps):
+        super().__init__(sgd)
+        self.automatic_optimization, self.steps = False, steps
+
+    def training_step(self, batch, batch_idx):
+        for _ in range(self.steps):
+            self.optimizers().zero_grad()
+            self.manual_backward(super().training_step(batch, batch_idx))
+            self.optimizers().step()
+
+
+def test_manual_optimization_makes_as_many_updates_as_the_plan_counts_or_it_is_told_after_an_epoch():
+    assert fit(ByHand(1), DSD(0.5, (1, 1, 1))).zeros[15] == [48, 24]
+    with pytest.raises(
+        ValueError, match=r"made 20 updates in the first epoch, and the plan counts 10.*updates_per_epoch=20"
+    ):
+        fit(ByHand(2), DSD(0.5, (2, 1, 1)), epochs=4)

@@ -101,7 +101,7 @@ def forest(findings: Findings) -> Figure | None:
                 axes.plot([boot.low, boot.high], [index + 0.2, index + 0.2], color=COLOURS[1], lw=1.5)
             axes.plot([effect.value], [index], "s", color=COLOURS[0], ms=7)
         axes.set_yticks(range(len(rows)), [_wrapped(f"{j.claim.treated} - {j.claim.control}{_at(j)}") for j, _ in rows])
-        axes.invert_yaxis()
+        axes.set_ylim(len(rows) - 0.5, -0.5)  # the first on top
         axes.grid(axis="x")
         side = "to the left" if metric.better == "lower" else "to the right"
         axes.set_xlabel(f"effect on {metric.label}, {metric.unit}; better lies {side} of 0")

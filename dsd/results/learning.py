@@ -61,6 +61,7 @@ def curves(findings: Findings, records: Sequence[Mapping[str, Any]]) -> Figure |
             ends.append(f"{arm.title} ends at {means[-1]:.2f}")
             lowest += [mean for epoch, mean in zip(epochs, means, strict=True) if epoch >= first]
         low, high = min(lowest), sorted(lowest)[int(0.6 * (len(lowest) - 1))]
+        high = max(high, trained or high)  # what the other arms start from is seen
         axes.set(
             xlim=(first, last),
             xlabel="epoch",

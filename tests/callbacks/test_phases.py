@@ -238,7 +238,7 @@ def test_a_plan_that_is_not_made_whole_is_told():
 
         def training_step(self, batch, batch_idx):
             self.manual_backward(super().training_step(batch, batch_idx))
-            if batch_idx % 4 == 3:
+            if batch_idx % 4 == 3 or self.current_epoch == 0:  # fewer from the second epoch on
                 self.optimizers().step()
                 self.optimizers().zero_grad()
 
@@ -246,7 +246,7 @@ def test_a_plan_that_is_not_made_whole_is_told():
         def on_train_batch_end(self, trainer, *_):
             trainer.should_stop = trainer.global_step == 12
 
-    with pytest.raises(ValueError, match="ended at update 6 of the plan's 30, in phase 'dense'"):
+    with pytest.raises(ValueError, match="ended at update 14 of the plan's 30, in phase 'sparse'"):
         fit(Fourth(sgd), DSD(0.5, (1, 1, 1)))
     with pytest.warns(UserWarning, match="ended at update 12 of the plan's 30, in phase 'sparse'"):
         fit(Net(sgd), DSD(0.5, (1, 1, 1)), Enough())

@@ -96,7 +96,7 @@ def histogram(value: Tensor, distinct: int, bins: int = 64) -> Histogram:
     flat = value.detach().reshape(-1).to("cpu", torch.float32).numpy()
     finite = flat[np.isfinite(flat) & (flat != 0)]
     limit = float(np.abs(finite).max()) if finite.size else 1.0
-    counts, _ = np.histogram(finite, bins, (-limit, limit))
+    counts, _ = np.histogram(finite.astype(np.float64), bins, (-limit, limit))
     shared = tuple(np.unique(finite).tolist()) if 0 < distinct <= MOST else ()
     return Histogram(limit, tuple(counts.tolist()), int(np.count_nonzero(flat == 0)), shared)
 

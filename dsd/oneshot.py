@@ -156,4 +156,5 @@ def differences(one: Mapping[str, Tensor], other: Mapping[str, Tensor]) -> list[
 def _bytes(value: Tensor) -> Tensor:
     """The bytes of each value as a row."""
     unsigned = value + 0 if value.is_floating_point() or value.is_complex() else value
-    return unsigned.reshape(-1, 1).contiguous().view(torch.uint8)
+    rows = unsigned.reshape(-1, 1).clone(memory_format=torch.contiguous_format)  # strides too, where a dimension is 1
+    return rows.view(torch.uint8)

@@ -170,7 +170,8 @@ def bytes_of(tensor: Tensor) -> bytes:
     """The entries as little-endian bytes, row-major; -0.0 as 0."""
     if tensor.is_floating_point():
         return _signed(tensor).numpy().tobytes()
-    plain = tensor.detach().cpu().resolve_conj().resolve_neg().contiguous().reshape(-1)
+    plain = tensor.detach().cpu().resolve_conj().resolve_neg().reshape(-1)
+    plain = plain.clone(memory_format=torch.contiguous_format)  # the stride too, where there is one entry
     return plain.view(torch.uint8).numpy().tobytes() if plain.numel() else b""
 
 
@@ -179,7 +180,7 @@ def _as_half(tensor: Tensor) -> bytes | None:
     bits = _signed(tensor)
     if not len(bits) or not _halves(bits[:1000]):
         return None  # most tensors, before any copy of the whole
-    return bits.view(torch.float32).half().view(torch.uint8).numpy().tobytes() if _halves(bits) else None
+    return bits.view(torch.float32).half().numpy().tobytes() if _halves(bits) else None
 
 
 def _halves(bits: Tensor) -> bool:

@@ -11,6 +11,8 @@ from hypothesis import strategies as st
 from dsd.coding import archive, gaps
 from dsd.coding.archive import ArchiveError
 from dsd.compression import compress, decompress, read_ledger, read_meta, sizes_beside
+from dsd.inspection import histogram
+from dsd.oneshot import differences
 from dsd.quantization import Codebook
 
 G = torch.Generator().manual_seed(0)
@@ -380,3 +382,25 @@ def test_a_few_bytes_cannot_ask_for_more_memory_than_the_limit():
     ):
         decompress(data, limit=1 << 24)
     assert int(decompress(data)["w"].sum(dtype=torch.float64)) == 1 << 23
+
+
+ODD = {
+    "an integer of a column": torch.arange(12).reshape(3, 4)[1:2, 1],
+    "a half of a column": torch.ones(12).reshape(3, 4)[1:2, 1],
+    "float64 of a column": torch.randn(5, 4, dtype=torch.float64)[1:2, 1],
+    "complex of a column": torch.ones(3, 4, dtype=torch.complex64)[1:2, 1],
+    "uint16 of a column": torch.arange(12).to(torch.uint16).reshape(3, 4)[1:2, 1],
+    "a transposed row": torch.randn(1, 300).t(),
+}
+
+
+@pytest.mark.parametrize("tensor", ODD.values(), ids=ODD)
+def test_a_stride_that_counts_for_nothing_is_no_obstacle(tensor):
+    """torch calls a tensor contiguous whatever the stride of a dimension of 1."""
+    back = decompress(compress({"k": tensor}).data)
+    assert torch.equal(back["k"], tensor)
+    assert differences(back, {"k": tensor}) == []
+
+
+def test_a_histogram_of_denormals():
+    assert sum(histogram(torch.full((20, 20), 1e-44), 0).counts) == 400

@@ -10,10 +10,9 @@ import json
 import sys
 from collections.abc import Sequence
 from importlib.metadata import version
-from pathlib import Path
 from typing import Any
 
-from dsd.verbs import more_verbs
+from dsd.verbs import more_verbs, target
 
 HELP = """\
 dsd packs the weights of a network into one small file, and says where every byte of it goes.
@@ -64,7 +63,7 @@ def parser() -> argparse.ArgumentParser:
         return one
 
     one = verb("compress", do_compress, "pack a checkpoint", "CHECKPOINT", "the weights")
-    one.add_argument("-o", dest="out", metavar="FILE", type=Path, required=True, help="the archive to write")
+    one.add_argument("-o", dest="out", metavar="FILE", type=target, required=True, help="the archive to write")
     one.add_argument("--coder", choices=("best", "ans", "huffman", "fixed"), default="best",
                      help="entropy coder; huffman is the paper's, fixed has none (default: best, the smallest for each tensor)")  # fmt: skip
     one.add_argument(
@@ -88,18 +87,18 @@ def parser() -> argparse.ArgumentParser:
 
     one = verb("decompress", do_decompress, "unpack an archive", "FILE", "the archive")
     one.add_argument(
-        "-o", dest="out", metavar="OUT", type=Path, required=True, help="OUT.safetensors, OUT.pt or OUT.pth"
+        "-o", dest="out", metavar="OUT", type=target, required=True, help="OUT.safetensors, OUT.pt or OUT.pth"
     )
 
     one = verb("inspect", do_inspect, "say where the bytes go", "FILE", "an archive, or a checkpoint as if packed")
-    one.add_argument("--html", metavar="OUT.html", type=Path, help="write it as a page too, with histograms")
+    one.add_argument("--html", metavar="OUT.html", type=target, help="write it as a page too, with histograms")
 
     one = verb("verify", do_verify, "check an archive", "FILE", "the archive")
     one.add_argument("--against", metavar="CHECKPOINT", help="it must hold exactly these weights, bit for bit")
 
     one = verb("export", do_export, "write another format", "FILE", "an archive or a checkpoint")
     one.add_argument("--to", choices=("onnx", "safetensors", "csr"), required=True, help="csr: matrices as torch's sparse_csr, in a .pt")  # fmt: skip
-    one.add_argument("-o", dest="out", metavar="OUT", type=Path, required=True, help="the file to write")
+    one.add_argument("-o", dest="out", metavar="OUT", type=target, required=True, help="the file to write")
     one.add_argument("--model", metavar="NAME", help="onnx: the network, such as torchvision.models.squeezenet1_0 (default: the archive's own)")  # fmt: skip
     one.add_argument(
         "--model-args", metavar="JSON", help="onnx: its keyword arguments, such as '{\"num_classes\": 10}'"

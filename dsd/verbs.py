@@ -24,13 +24,26 @@ def numbers(text: str) -> list[int]:
     return [int(word) for word in names(text)]
 
 
+def target(text: str) -> Path:
+    """A file to write. ArgumentTypeError for a folder or a device, in whose place a file would be put."""
+    path = Path(text)
+    if path.exists() and not path.is_file():
+        raise argparse.ArgumentTypeError(f"{path} is no file, but a folder or a device: give the name of a file")
+    return path
+
+
 def more_verbs(verbs: Any, kind: Any) -> None:
     """`import` and `bench` are words of the parser too."""
     text = "take over a pruned checkpoint of another library: torch.nn.utils.prune, Lightning's ModelPruning, Distiller, bare masks"
     one = verbs.add_parser("import", help=text, description=text, formatter_class=kind)
     one.add_argument("file", metavar="CHECKPOINT", type=Path, help="the weights, with or without their masks")
     one.add_argument(
-        "-o", dest="out", metavar="OUT", type=Path, required=True, help="OUT.safetensors, OUT.pt, or an archive OUT.dsd"
+        "-o",
+        dest="out",
+        metavar="OUT",
+        type=target,
+        required=True,
+        help="OUT.safetensors, OUT.pt, or an archive OUT.dsd",
     )
     one.add_argument("--masks", metavar="FILE", type=Path, help="masks of 0 and 1 in a file of their own")
     one.add_argument("--ones", choices=("kept", "pruned"), help="what 1 means in bare masks; never guessed")
@@ -41,7 +54,7 @@ def more_verbs(verbs: Any, kind: Any) -> None:
     )
     one = verbs.add_parser("bench", help=text, description=text, formatter_class=kind)
     one.add_argument(
-        "-o", dest="out", metavar="FILE.json", type=Path, help="keep it as JSON; parts not asked for stay in the file"
+        "-o", dest="out", metavar="FILE.json", type=target, help="keep it as JSON; parts not asked for stay in the file"
     )
     one.add_argument("--only", choices=PARTS, action="append", help="a part; may be repeated (default: all)")
     one.add_argument(

@@ -2,6 +2,7 @@
 
 import copy
 import json
+import os
 import re
 import subprocess
 import sys
@@ -390,3 +391,17 @@ def test_a_budget_that_is_met_changes_nothing(checkpoint, state, tmp_path):
     out = tmp_path / "net.dsd"
     assert main(["compress", str(checkpoint), "-o", str(out), "--budget", "1000000", "--fillers", "paper"]) == 0
     assert not differences(decompress(out), state)
+
+
+@pytest.mark.parametrize(
+    "words", [["compress", "model.pt"], ["decompress", "model.dsd"], ["import", "model.pt"], ["bench"]]
+)
+def test_what_is_no_file_is_not_put_aside_for_one(words, tmp_path, capsys):
+    """As root `-o /dev/null` would make a file of the device."""
+    os.mkfifo(tmp_path / "device")
+    for place in (tmp_path / "device", tmp_path):
+        with pytest.raises(SystemExit) as end:
+            main([*words, "-o", str(place)])
+        assert end.value.code == 2
+        assert f"{place} is no file, but a folder or a device" in capsys.readouterr().err
+    assert (tmp_path / "device").is_fifo()

@@ -12,6 +12,7 @@ from typing import Any
 
 PARTS = ("layers", "networks", "crossover")
 PATIENCE = 12.0  # seconds that a network at a batch may be expected to take, if it wasn't asked for by name
+MINUTES = 4.0  # of `dsd bench` before no more networks are begun
 
 
 def names(text: str) -> list[str]:
@@ -75,6 +76,10 @@ def more_verbs(verbs: Any, kind: Any) -> None:
         metavar="S",
         help="seconds for a network at a batch, two rounds at least (default: 4)",
     )
+    one.add_argument(
+        "--minutes", type=float, default=MINUTES, metavar="M",
+        help="after which no network is begun that would end later, unless it is named (default: %(default)g)",
+    )  # fmt: skip
     one.add_argument(
         "--track",
         choices=("none", "wandb"),
@@ -140,6 +145,7 @@ def do_bench(asked: argparse.Namespace, console: Any) -> int:
         result = measure(
             parts, path=asked.out, threads=asked.threads, rounds=asked.rounds, batches=batches, layers=layers or list(LAYERS),
             nets=nets or list(NETWORKS), compiles=not asked.no_compile, budget=asked.budget, patience=math.inf if nets else PATIENCE,
+            minutes=math.inf if nets else asked.minutes,
             say=lambda text: print(f"... {text}", flush=True),
         )  # fmt: skip
         console.width = max(console.width, 190)

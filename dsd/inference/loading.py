@@ -13,6 +13,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -115,17 +116,17 @@ def convert_(
         )
     timed = _timed(net, form, example) if example is not None and form != "dense" else {}
     for name, layer in layers.items():
-        ways = candidates(layer, form)
         density = float(layer.weight.count_nonzero()) / max(1, layer.weight.numel())
         if name in timed:
-            way = timed[name]
+            way, chosen[name] = timed[name]
         else:
+            ways = candidates(layer, form)
             sparse = [key for key in ways if key in ("sparse", "coded")]
             way = next(
                 (key for key in sparse if faster(kind_of(layer), key, density=density, batch=batch, table=table)),
                 next(iter(ways)),
             )
-        chosen[name] = ways[way]()
+            chosen[name] = ways[way]()
         size = 4 * layer.weight.numel()
         parts.append(Part(name, way, size if way == "dense" else weight_bytes(chosen[name]), size, density))
         if chosen[name] is not layer:
@@ -165,18 +166,19 @@ def weight_bytes(layer: nn.Module) -> int:
     return sum(t.numel() * t.element_size() for t in tensors)
 
 
-def _timed(net: nn.Module, form: str, example: Sequence[Any]) -> dict[str, str]:
-    """The fastest way of each layer that `example` reaches, by the clock; the first way unless another gains 5 %."""
-    best: dict[str, str] = {}
+def _timed(net: nn.Module, form: str, example: Sequence[Any]) -> dict[str, tuple[str, nn.Module]]:
+    """The fastest way of each layer that `example` reaches, by the clock, and the layer that is made in it; the first way
+    unless another gains 5 %."""
+    best: dict[str, tuple[str, nn.Module]] = {}
 
     def look(name: str, layer: Any) -> Callable[..., None]:
         def hook(module: nn.Module, inputs: tuple[Tensor, ...], named: dict[str, Tensor], output: Tensor) -> None:
             if name in best:
                 return  # a recurrent weight is used at every step
             (x,) = inputs or tuple(named.values())
-            ways = candidates(layer, form)
-            made = {key: (lambda x: layer.forward(x)) if key == "dense" else make() for key, make in ways.items()}
-            best[name] = fastest({key: (lambda f=f: f(x)) for key, f in made.items()})  # type: ignore[misc]
+            made = {key: make() for key, make in candidates(layer, form).items()}
+            way = fastest({key: partial(other.forward, x) for key, other in made.items()})
+            best[name] = way, made[way]
 
         return hook
 

@@ -7,8 +7,9 @@ Weights are drawn by the network's own initialisation, the smallest of each laye
 from __future__ import annotations
 
 import gc
+import math
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import asdict
 from functools import partial
 from typing import Any
@@ -108,27 +109,45 @@ def pruned_(net: nn.Module, densities: float | tuple[float, ...]) -> float:
 
 
 def network(
-    name: str, batches: Iterable[int], *, rounds: int, budget: float, compiles: bool, patience: float
+    name: str,
+    batches: Iterable[int],
+    *,
+    rounds: int,
+    budget: float,
+    compiles: bool,
+    patience: float,
+    until: float = math.inf,
 ) -> Iterator[dict[str, Any]]:
     """A row for each batch: timings of the arms, bytes resident in each form, what became of the layers, and which forms are
     faster when the `whole` network goes through torch.compile, and do.
 
-    A batch that is expected, from the one before, to take longer than `patience` seconds has only these in its row.
+    A batch that is expected, from the one before, to be timed for longer than `patience` seconds, or to end after `until`
+    (of time.perf_counter), has only the seconds in its row: 0 where nothing tells how many.
     """
+    if time.perf_counter() > until:
+        yield from ({"network": name, "batch": batch, "seconds": 0.0} for batch in batches)
+        return
     torch.manual_seed(0)
     dense = NETWORKS[name][0]().eval()
     density = pruned_(dense, DENSITY[name])
     state = dense.state_dict()
-    pace = 0.0  # seconds an input in all arms
+    pace = spent = 0.0  # seconds an input in all arms; of the row before with all its conversions
     for batch in batches:
-        if (expected := CALLS * pace * batch) > patience:
-            yield {"network": name, "batch": batch, "seconds": expected}
+        calls, began = CALLS * pace * batch, time.perf_counter()
+        if calls > patience or began + max(calls, spent) > until:
+            yield {"network": name, "batch": batch, "seconds": max(calls, spent)}
             continue
         with torch.no_grad():
             row = _row(name, batch, dense, density, state, rounds=rounds, budget=budget, compiles=compiles)
         pace = sum(arm["median"] for arm in row["arms"].values()) / batch
+        spent = time.perf_counter() - began
         yield row
         gc.collect()
+
+
+def expected(row: Mapping[str, Any]) -> str:
+    """A row that was left out, in words."""
+    return f"{row['network']}, batch {row['batch']}" + (f", about {row['seconds']:.0f} s" if row["seconds"] else "")
 
 
 def _row(

@@ -9,7 +9,7 @@ from typing import Any
 from dsd.inference.bench import CONVOLUTIONS
 from dsd.inference.crossover import KINDS
 from dsd.inference.energy import modelled, sentence
-from dsd.inference.networks import WHY_NOT
+from dsd.inference.networks import WHY_NOT, expected
 from dsd.inference.peers import ARMS, WITHOUT, WORDS
 from dsd.inference.published import LAYERS, MICROSECONDS, speedup
 from dsd.inference.timing import ENOUGH
@@ -90,8 +90,10 @@ def sentences(result: Mapping[str, Any]) -> list[str]:
     ]:
         lines.append(f"The stored table, not the clock, chose how layers multiply in: {', '.join(by_table)}.")
     if left := result.get("left_out"):
-        what = "; ".join(f"{row['network']}, batch {row['batch']}, about {row['seconds']:.0f} s" for row in left)
-        lines.append(f"Left out since it takes long: {what}. `dsd bench --networks NAME --batch N` measures it.")
+        what = "; ".join(map(expected, left))
+        lines.append(
+            f"Left out since it takes long, or the time was up: {what}. `dsd bench --networks NAME --batch N` measures it."
+        )
     return [*lines, result.get("energy") or sentence()]
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import time
 import warnings
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
@@ -35,13 +36,16 @@ def measure(
     compiles: bool,
     budget: float,
     patience: float,
+    minutes: float,
     say: Callable[[str], None],
 ) -> dict[str, Any]:
     """The parts, all with the same number of threads (default: torch's own), kept in `path` as soon as they are known.
 
-    A network at a batch that is expected to take longer than `patience` seconds is left out, and said to be.
+    A network at a batch that is expected to be timed for longer than `patience` seconds, or to end when all this has taken
+    more than so many `minutes`, is left out, and said to be.
     ValueError for an unknown layer or network, or a file of another machine.
     """
+    until = time.perf_counter() + 60 * minutes
     for what, asked, known in (("layer", layers, LAYERS), ("network", nets, networks.NETWORKS)):
         if unknown := [name for name in asked if name not in known]:
             raise ValueError(f"there is no {what} {unknown[0]!r} in the bench; it has {', '.join(known)}")
@@ -68,11 +72,11 @@ def measure(
             say("density x batch")
             whole = merged({"crossover": bench.crossover()} | about, path, whole)
         for name in nets if "networks" in parts else ():
-            how = {"rounds": rounds, "budget": budget, "compiles": compiles, "patience": patience}
+            how = {"rounds": rounds, "budget": budget, "compiles": compiles, "patience": patience, "until": until}
             for row in networks.network(name, batches, **how):  # type: ignore[arg-type]
                 done = "arms" in row
                 whole = merged({"networks" if done else "left_out": [row]} | about, path, whole)
-                say(f"{name}, batch {row['batch']}" + ("" if done else f": left out, about {row['seconds']:.0f} s"))
+                say(f"{name}, batch {row['batch']}" if done else f"left out: {networks.expected(row)}")
     return whole
 
 

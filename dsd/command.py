@@ -171,7 +171,7 @@ def do_inspect(asked: argparse.Namespace, console: Any) -> int:
 
 def do_verify(asked: argparse.Namespace, console: Any) -> int:
     """Check checksums, decode, and compare bit for bit."""
-    from dsd.coding.archive import ArchiveError
+    from dsd.coding.archive import ArchiveError, NewerError
     from dsd.compression import decompress, read_ledger
     from dsd.oneshot import differences
     from dsd.source import found, present, tensors
@@ -180,6 +180,8 @@ def do_verify(asked: argparse.Namespace, console: Any) -> int:
     other = None if asked.against is None else tensors(found(asked.against))
     try:
         state, ledger = decompress(path), read_ledger(path)
+    except NewerError:
+        raise  # it may well be intact
     except ArchiveError as error:
         print(f"{path}: damaged: {error}")
         return 1
@@ -200,7 +202,7 @@ def do_export(asked: argparse.Namespace, console: Any) -> int:
     from dsd.source import found, notes, tensors
 
     path = found(asked.file)
-    state, meta = tensors(path), notes(path)
+    state, meta = tensors(path, whole=asked.to != "onnx"), notes(path)
     if asked.to == "safetensors":
         save_tensors(state, asked.out, meta)
         print(f"{asked.out}: {len(state)} tensors")
@@ -212,9 +214,7 @@ def do_export(asked: argparse.Namespace, console: Any) -> int:
         target = asked.model or config.pop("_target_", None)
         arguments = as_object(asked.model_args, "--model-args") if asked.model_args else {} if asked.model else config
         if target is None:
-            raise ValueError(
-                f"{path} does not say which network it is: name it with --model, such as dsd.models.LeNet300"
-            )
+            raise ValueError(f"{path} does not say which network it is: name it, such as --model dsd.models.LeNet300")
         model = network(target, arguments, state)
         made = save_onnx(model, asked.out, shape=image(asked.input or meta.get("input"), model))
         print(f"{asked.out}: {made.size:,} bytes; weights in one byte {made.shared:,}, in four {made.plain:,}")

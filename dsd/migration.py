@@ -17,7 +17,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from dsd.weights import TORCH, inside, load_weights, multiply_masks, read_torch, some, unwrap
+from dsd.weights import TORCH, inside, load_weights, multiply_masks, read_safetensors, read_torch, some, unwrap
 
 SCHEDULER = "compression_sched"
 MASKS = ("masks_dict", "zeros_mask_dict")
@@ -51,7 +51,7 @@ def imported(path: Path, *, masks: Path | None = None, ones: str | None = None) 
             raise ValueError(f"{path} is Distiller's and has masks of its own, 1 = kept: leave --masks and --ones out")
         weights = _distiller(inside(loaded["state_dict"], path) if "state_dict" in loaded else None, path)
         return _masked(weights, _distiller(_tensors(found, path), path), "Distiller", path, "kept")
-    weights = unwrap(inside(loaded, path, whole=True)) if loaded is not None else load_weights(path)
+    weights = unwrap(inside(loaded, path, whole=True)) if loaded is not None else _stored(path)
     before = [name.removesuffix("_orig") for name in weights if name.endswith("_orig")]
     pairs = {name: weights[f"{name}_mask"] for name in before if f"{name}_mask" in weights}
     bare = {name: weights.pop(name) for name in list(weights) if _is_bare(name, weights, pairs)}
@@ -73,6 +73,13 @@ def imported(path: Path, *, masks: Path | None = None, ones: str | None = None) 
             "--ones pruned"
         )
     return _masked(multiply_masks(weights, path), bare, "bare masks", masks or path, ones, pairs)
+
+
+def _stored(path: Path) -> dict[str, Tensor]:
+    """The tensors of a file that isn't torch's, pairs of `_orig` and `_mask` apart."""
+    if path.is_file() and path.suffix == ".safetensors":
+        return unwrap(read_safetensors(path))
+    return load_weights(path)
 
 
 def _masked(

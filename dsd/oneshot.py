@@ -132,7 +132,8 @@ def check_finite(state: Mapping[str, Tensor], source: str) -> None:
         wrong = int((~torch.isfinite(value)).sum()) if known and value.is_floating_point() else 0
         if wrong:
             raise ValueError(
-                f"{name} of {source} has {wrong:,} values that are NaN or infinite: the training has diverged"
+                f"{name} of {source} has {wrong:,} values that are NaN or infinite, which no archive holds: the training has "
+                "diverged, or the tensor is a constant (a mask of attention, say) that the network can make itself: leave it out"
             )
 
 

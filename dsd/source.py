@@ -14,7 +14,7 @@ from dsd.weights import TORCH, load_weights, resolve
 
 def found(text: str) -> Path:
     """The file that is meant, or the final weights of the run in ./runs. ValueError if there is neither."""
-    return resolve(text, Path("runs"))
+    return resolve(text, Path("runs"), said="")
 
 
 def present(text: str) -> Path:
@@ -38,9 +38,10 @@ def make_place(out: Path, source: Path) -> None:
     out.parent.mkdir(parents=True, exist_ok=True)
 
 
-def tensors(path: Path) -> dict[str, Tensor]:
-    """The tensors of a checkpoint or an archive. ValueError if it is neither, or damaged."""
-    return load_weights(path, whole=True) if is_checkpoint(path) else decompress(present(str(path)))
+def tensors(path: Path, *, whole: bool = True) -> dict[str, Tensor]:
+    """The tensors of a checkpoint or an archive; of Lightning's only the network's unless `whole`. ValueError if it is neither, or
+    damaged."""
+    return load_weights(path, whole=whole) if is_checkpoint(path) else decompress(present(str(path)))
 
 
 def notes(path: Path) -> dict[str, str]:

@@ -6,7 +6,6 @@ state_dict, one inside a checkpoint, or one whose names carry the prefixes of a 
 
 from __future__ import annotations
 
-import hashlib
 import os
 import pickle
 from collections.abc import Iterable, Mapping, Sequence
@@ -27,24 +26,25 @@ WRAPPERS = ("module.", "_orig_mod.")  # DataParallel and AveragedModel; torch.co
 SHOWN = 5  # names of each kind in an error
 
 
-def resolve(init_from: str, runs: Path) -> Path:
+def resolve(init_from: str, runs: Path, *, said: str = "init_from=") -> Path:
     """The file that `init_from` means: a file's path, a run's folder, or the id of a run in `runs` or its beginning.
 
-    ValueError, with the runs that come nearest, if there is none, more than one, or a run without final weights.
+    ValueError, with the runs that come nearest, if there is none, more than one, or a run without final weights; `said` is
+    what the user wrote before it.
     """
     if not init_from:
-        raise ValueError("init_from is empty; give a file or the id of a run")
+        raise ValueError(f"{said}'' is empty; give a file or the id of a run")
     path = Path(init_from).expanduser()
     if path.is_file():
         return path
     ids = sorted(folder.name for folder in runs.iterdir() if folder.is_dir()) if runs.is_dir() else []
     found = [init_from] if init_from in ids else [run for run in ids if run.startswith(init_from)]
     if len(found) > 1:
-        raise ValueError(f"init_from={init_from} is the beginning of {len(found)} runs in {runs}: {some(found)}")
+        raise ValueError(f"{said}{init_from} is the beginning of {len(found)} runs in {runs}: {some(found)}")
     if not found and not path.is_dir():
         near = get_close_matches(init_from, ids, n=SHOWN, cutoff=0.3) or ids
         hint = f"nearest of {len(ids)} runs: {some(near)}" if ids else "there is no run yet"
-        raise ValueError(f"init_from={init_from} is no file, and no run in {runs} begins so; {hint}")
+        raise ValueError(f"{said}{init_from} is no file, and no run in {runs} begins so; {hint}")
     final = (runs / found[0] if found else path) / FINAL
     if not final.is_file():
         raise ValueError(f"{final.parent} has no {FINAL}: that run did not come to its end, or it is no run")
@@ -56,7 +56,7 @@ def load_weights(path: Path, *, whole: bool = False) -> dict[str, Tensor]:
 
     Read are safetensors and torch files; in the latter the weights may be under `state_dict` (Lightning's: only `net.*`, if
     there is such a name, unless `whole`), `model_state_dict` or `model`. Prefixes `module.` and `_orig_mod.` go, and a pair
-    `weight_orig`, `weight_mask` of torch.nn.utils.prune becomes `weight`, their product. ValueError for a file that is
+    `weight_orig`, `weight_mask` of torch.nn.utils.prune becomes `weight`, their product; sparse tensors become dense. ValueError for a file that is
     missing, damaged, of another kind, or without weights.
     """
     if not path.is_file():
@@ -69,18 +69,24 @@ def load_weights(path: Path, *, whole: bool = False) -> dict[str, Tensor]:
         raise ValueError(f"{path}: weights are read from .safetensors, {', '.join(TORCH)}, not from {path.suffix!r}")
     if not weights:
         raise ValueError(f"{path} holds no tensors")
+    weights = {name: value if value.layout == torch.strided else value.to_dense() for name, value in weights.items()}
     return multiply_masks(unwrap(weights), path)
 
 
 def initialise_(
-    model: nn.Module, weights: Mapping[str, Tensor], *, strict: bool = True, skip: Iterable[str] = ()
+    model: nn.Module,
+    weights: Mapping[str, Tensor],
+    *,
+    strict: bool = True,
+    skip: Iterable[str] = (),
+    hint: str = "leave names alone with skip=[pattern, ...]",
 ) -> list[str]:
     """Copy `weights` into the parameters and buffers of `model`; returns the names in `model` that kept their values.
 
     `skip` are patterns (`fc.*`) of names that are left alone, such as the classifier of another number of classes; each
     must match. Otherwise ValueError, with nothing copied, for a name missing in `weights` or unknown to `model` (both
     allowed if not `strict`), for another shape, or for integers where the model has floats; no name in common is always
-    one. What may be missing: a name tied to a loaded one, and BatchNorm's `num_batches_tracked`, which old files lack.
+    one; `hint` is its last line. What may be missing: a name tied to a loaded one, and BatchNorm's `num_batches_tracked`, which old files lack.
     """
     own = {name: value for name, value in model.state_dict().items() if isinstance(value, Tensor)}
     if any(value.is_meta for value in own.values()):
@@ -107,7 +113,7 @@ def initialise_(
                 [
                     f"the weights do not fit: {len(common)} of the network's {len(own)} names are in the file",
                     *problems,
-                    "leave names alone with skip=[pattern, ...]",
+                    hint,
                 ]
             )
         )
@@ -237,13 +243,3 @@ def some(names: Sequence[str]) -> str:
     """The first few names, and how many more there are."""
     more = f", ... and {len(names) - SHOWN} more" if len(names) > SHOWN else ""
     return ", ".join(names[:SHOWN]) + more
-
-
-def started_from(init_from: str | None, runs: Path) -> tuple[dict[str, Tensor] | None, str | None]:
-    """The weights that `init_from` means, and the SHA-256 of their file: what counts is what is in it, not its name."""
-    if init_from is None:
-        return None, None
-    path = resolve(str(init_from), runs)
-    with path.open("rb") as file:
-        digest = hashlib.file_digest(file, "sha256").hexdigest()
-    return load_weights(path), digest

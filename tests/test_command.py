@@ -6,6 +6,7 @@ import os
 import re
 import subprocess
 import sys
+import zlib
 
 import pytest
 import torch
@@ -14,7 +15,7 @@ from torch.nn.utils import prune
 
 from dsd import inspection
 from dsd.command import main
-from dsd.compression import decompress, read_meta
+from dsd.compression import compress, decompress, read_meta
 from dsd.inspection import inspect, lines
 from dsd.models import LeNet300
 from dsd.oneshot import differences, pruned, shared
@@ -161,7 +162,6 @@ def test_values_that_are_not_finite_are_named(bad, kind, state, tmp_path, capsys
             {"w": torch.ones(40).to(torch.float8_e4m3fn)},
             "float8_e4m3fn tensors of layout torch.strided can't be stored",
         ),
-        ({"w": torch.eye(20).to_sparse_coo()}, "tensors of layout torch.sparse_coo can't be stored"),
         ({"f": LeNet300}, "holds Python objects besides tensors"),
     ],
 )
@@ -169,6 +169,58 @@ def test_what_is_no_state_is_told(content, reason, tmp_path, capsys):
     torch.save(content, tmp_path / "a.pt")
     assert main(["compress", str(tmp_path / "a.pt"), "-o", str(tmp_path / "a.dsd")]) == 2
     assert reason in capsys.readouterr().err
+
+
+@pytest.mark.filterwarnings("ignore:Validating sparse tensor invariants", "ignore:.*beta state")
+def test_sparse_tensors_are_taken_as_dense_ones(tmp_path, capsys):
+    weight = torch.eye(300)
+    torch.save({"w": weight}, tmp_path / "a.pt")
+    assert main(["export", str(tmp_path / "a.pt"), "--to", "csr", "-o", str(tmp_path / "rows.pt")]) == 0
+    torch.save({"w": weight.to_sparse_coo()}, tmp_path / "coo.pt")
+    for name in ("rows", "coo"):
+        assert main(["compress", str(tmp_path / f"{name}.pt"), "-o", str(tmp_path / "a.dsd")]) == 0
+        assert torch.equal(decompress(tmp_path / "a.dsd")["w"], weight)
+        assert main(["verify", str(tmp_path / "a.dsd"), "--against", str(tmp_path / f"{name}.pt")]) == 0
+    for kind in ("csr", "safetensors"):
+        out = tmp_path / f"b.{'pt' if kind == 'csr' else kind}"
+        assert main(["export", str(tmp_path / "rows.pt"), "--to", kind, "-o", str(out)]) == 0
+
+
+def test_verify_does_not_call_a_newer_version_damaged(archive, capsys):
+    data = bytearray(archive.read_bytes())
+    data[4] = 9
+    archive.write_bytes(data)
+    assert main(["verify", str(archive)]) == 1, "with that checksum it is damaged, whatever it says"
+    archive.write_bytes(data[:-4] + zlib.crc32(data[:-4]).to_bytes(4, "little"))
+    assert main(["verify", str(archive)]) == 2
+    assert "version 9 is newer than 2" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("what", ["name", "note"])
+def test_a_text_that_could_not_be_read_is_not_written(what):
+    long = "n" * ((1 << 20) + 1)
+    with pytest.raises(ValueError, match="a text of 1,048,577 bytes, at most 1,048,576 are possible"):
+        compress({long if what == "name" else "w": torch.ones(2)}, meta={"a": long} if what == "note" else {})
+    assert list(decompress(compress({long[1:]: torch.ones(2)}).data)) == [long[1:]]
+
+
+def test_infinity_in_a_buffer_is_told_as_what_it_may_be(tmp_path, capsys):
+    torch.save({"w": torch.ones(2), "mask": torch.full((4, 4), -torch.inf).triu(1)}, tmp_path / "a.pt")
+    assert main(["compress", str(tmp_path / "a.pt"), "-o", str(tmp_path / "a.dsd")]) == 2
+    assert "mask of" in (err := capsys.readouterr().err)
+    assert "6 values that are NaN or infinite" in err
+    assert "leave it out" in err
+
+
+def test_messages_speak_of_what_this_command_has(checkpoint, tmp_path, capsys, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    assert main(["inspect", "none"]) == 2
+    assert "none is no file, and no run in runs begins so" in (err := capsys.readouterr().err)
+    assert "init_from" not in err
+    words = ["--model", "dsd.models.LeNet300", "--model-args", json.dumps(LENET300 | {"hidden": [30, 10]})]
+    assert main(["export", str(checkpoint), "--to", "onnx", "-o", "a.onnx", *words]) == 2
+    assert "is not the network that they are of" in (err := capsys.readouterr().err)
+    assert "skip=" not in err
 
 
 @pytest.mark.parametrize("out", ["a.pt", "other.safetensors"])
@@ -323,11 +375,12 @@ def test_export_to_rows_and_tensors(archive, state, tmp_path, capsys):
 @pytest.mark.parametrize(
     ("words", "reason"),
     [
-        ([], "does not say which network it is: name it with --model"),
+        ([], "does not say which network it is: name it, such as --model"),
         (["--model", "os.system"], "must be one of dsd.models or torchvision.models"),
         (["--model", "dsd.models.LeNet300", "--model-args", "[1]"], "--model-args must be a JSON object, found '[1]'"),
         (["--model", "dsd.models.LeNet300", "--model-args", "{"], "--model-args must be a JSON object"),
         (["--model", "dsd.models.LeNet300", "--model-args", json.dumps(LENET300), "--input", "a"], "--input 3,224,224, found a"),
+        (["--model", "dsd.models.LeNet300", "--model-args", json.dumps(LENET300), "--input=-1,28,28"], "does not take images of shape (-1, 28, 28)"),
     ],
 )  # fmt: skip
 def test_onnx_needs_a_network(words, reason, archive, tmp_path, capsys):

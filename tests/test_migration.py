@@ -43,6 +43,15 @@ def test_torch_prune(tmp_path):
     net().load_state_dict(found.weights)
 
 
+def test_torch_prune_in_safetensors(tmp_path):
+    model = net()
+    prune.l1_unstructured(model[0], "weight", amount=0.5)
+    save_file({f"module.{name}": value for name, value in model.state_dict().items()}, tmp_path / "a.safetensors")
+    found = imported(tmp_path / "a.safetensors")
+    assert found.density == {"0.weight": 0.5}
+    assert torch.equal(found.weights["0.weight"], model[0].weight)
+
+
 @pytest.mark.filterwarnings("ignore:.*does not have many workers.*", "ignore:.*smaller than the logging interval.*")
 @pytest.mark.filterwarnings("ignore:.*GPU.*", "ignore:.*checkpoint directory.*")
 def test_lightning_model_pruning(tmp_path):

@@ -43,6 +43,7 @@ MAGIC = b"DSDA"
 VERSION = 2
 LIMIT = 1 << 33  # bytes of all tensors together that any file may unpack to, unless told otherwise,
 MOST = 256  # and a larger file to so many times its own
+TEXT = 1 << 20  # bytes of a name or a note
 DTYPES = (
     "float32", "float16", "bfloat16", "float64", "int64", "int32", "int16", "int8", "uint8", "bool",
     "uint16", "uint32", "uint64", "complex64", "complex128",
@@ -54,6 +55,10 @@ FORMS = ("raw", "half", "deflate", "sparse", "tied")
 
 class ArchiveError(ValueError):
     """Something is wrong with a file; the message says where."""
+
+
+class NewerError(ArchiveError):
+    """The file is whole, and of a version that this dsd doesn't know."""
 
 
 class Writer:
@@ -80,6 +85,8 @@ class Writer:
 
     def text(self, kind: str, value: str) -> None:
         encoded = value.encode()
+        if len(encoded) > TEXT:
+            raise ValueError(f"a text of {len(encoded):,} bytes, at most {TEXT:,} are possible: {value[:40]!r}...")
         self.varint(kind, len(encoded))
         self.bytes(kind, encoded)
 
@@ -120,7 +127,7 @@ class Reader:
             raise self.error(f"{value:,} where at most {most:,} is possible")
         return value
 
-    def text(self, kind: str, most: int = 1 << 20) -> str:
+    def text(self, kind: str, most: int = TEXT) -> str:
         try:
             return self.bytes(kind, self.varint(kind, most)).decode()
         except UnicodeDecodeError:
@@ -141,14 +148,12 @@ def opened(source: bytes | str | Path) -> Reader:
         raise ArchiveError(f"{where}: not an archive of dsd, it begins with {data[:4]!r} instead of {MAGIC!r}")
     if len(data) < 11:
         raise ArchiveError(f"{where}: {len(data)} bytes are too few for an archive; copy it again")
-    if data[4] > VERSION:
-        raise ArchiveError(
-            f"{where}: version {data[4]} is newer than {VERSION}, the newest this dsd reads; upgrade dsd"
-        )
     if zlib.crc32(data[:-4]) != int.from_bytes(data[-4:], "little"):
         raise ArchiveError(
             f"{where}: damaged or cut short, the checksum of its {len(data):,} bytes is wrong; copy it again"
         )
+    if data[4] > VERSION:
+        raise NewerError(f"{where}: version {data[4]} is newer than {VERSION}, the newest this dsd reads; upgrade dsd")
     if data[4] < 1:
         raise ArchiveError(f"{where}: version {data[4]} is unknown")
     reader = Reader(data, end=len(data) - 4)

@@ -38,7 +38,7 @@ def network(target: str, arguments: Mapping[str, Any], state: Mapping[str, Tenso
         raise ValueError(f"{target} cannot be made with {dict(arguments)}: {error}; see --model-args") from error
     if not isinstance(made, nn.Module):
         raise ValueError(f"{target} makes a {type(made).__name__}, not a network")
-    initialise_(made, state)
+    initialise_(made, state, hint=f"{target} with {dict(arguments)} is not the network that they are of")
     return made.eval()
 
 

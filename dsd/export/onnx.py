@@ -46,11 +46,11 @@ def save_onnx(model: nn.Module, path: Path, *, shape: Sequence[int]) -> Exported
         raise ValueError(f"ONNX is written to an .onnx file, not to {path}")
     import onnx
 
-    example = torch.zeros(2, *shape)  # two, since an exporter takes one for a constant
     try:
+        example = torch.zeros(2, *shape)  # two, since an exporter takes one for a constant
         with torch.no_grad():
             model.eval()(example)
-    except (RuntimeError, ValueError) as error:
+    except (RuntimeError, ValueError, TypeError) as error:
         reason = str(error).partition("\n")[0]
         raise ValueError(f"the network does not take images of shape {tuple(shape)}: {reason}; see --input") from error
     with warnings.catch_warnings():

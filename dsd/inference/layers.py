@@ -56,19 +56,25 @@ class ConvolutionOf(nn.Module):
         super().__init__()
         self.matrix, self.flat = matrix, isinstance(layer, nn.Conv1d)
         self.in_channels, self.out_channels = layer.in_channels, layer.out_channels
-        self.kernel, self.stride = _two(layer.kernel_size, 1), _two(layer.stride, 1)
-        self.dilation = _two(layer.dilation, 1)
-        self.padding = (0, 0)
+        self.kernel_size, self.stride, self.dilation = (
+            layer.kernel_size,
+            layer.stride,
+            layer.dilation,
+        )  # as torch says them
+        self.padding, self.padding_mode, self.groups = layer.padding, layer.padding_mode, layer.groups
+        self.kernel_HW, self.stride_HW = _two(layer.kernel_size, 1), _two(layer.stride, 1)
+        self.dilation_HW = _two(layer.dilation, 1)
+        self.padding_HW = (0, 0)
         if layer.padding == "same":  # with kernels of odd reach as much on both sides: see _plain
-            down, right = (d * (k - 1) // 2 for d, k in zip(self.dilation, self.kernel, strict=True))
-            self.padding = (down, right)
+            down, right = (d * (k - 1) // 2 for d, k in zip(self.dilation_HW, self.kernel_HW, strict=True))
+            self.padding_HW = (down, right)
         elif layer.padding != "valid":
-            self.padding = _two(layer.padding, 0)
+            self.padding_HW = _two(layer.padding, 0)
         self.register_buffer("bias", None if layer.bias is None else layer.bias.detach())
 
     @property
     def weight(self) -> Tensor:
-        whole = self.matrix.dense().reshape(self.out_channels, self.in_channels, *self.kernel)
+        whole = self.matrix.dense().reshape(self.out_channels, self.in_channels, *self.kernel_HW)
         return whole[:, :, 0] if self.flat else whole
 
     @torch.no_grad()
@@ -81,8 +87,8 @@ class ConvolutionOf(nn.Module):
             return _whole(self, x)
         x_NCHW = x[:, :, None] if self.flat else x
         if isinstance(self.matrix, Looked):
-            weight = self.matrix.dense().reshape(self.out_channels, self.in_channels, *self.kernel)
-            out = F.conv2d(x_NCHW, weight, self.bias, self.stride, self.padding, self.dilation)
+            weight = self.matrix.dense().reshape(self.out_channels, self.in_channels, *self.kernel_HW)
+            out = F.conv2d(x_NCHW, weight, self.bias, self.stride_HW, self.padding_HW, self.dilation_HW)
         else:
             out = self._products(x_NCHW)
         return out[:, :, 0] if self.flat else out
@@ -94,16 +100,18 @@ class ConvolutionOf(nn.Module):
         height, width = (
             (length + 2 * p - d * (k - 1) - 1) // s + 1
             for length, k, s, p, d in zip(
-                x_NCHW.shape[2:], self.kernel, self.stride, self.padding, self.dilation, strict=True
+                x_NCHW.shape[2:], self.kernel_HW, self.stride_HW, self.padding_HW, self.dilation_HW, strict=True
             )
         )
         out_NML = x_NCHW.new_empty(len(x_NCHW), self.out_channels, height * width)
-        alone = self.kernel == (1, 1) and self.padding == (0, 0)
+        alone = self.kernel_HW == (1, 1) and self.padding_HW == (0, 0)
         for number, image_CHW in enumerate(x_NCHW):
             if alone:
-                patch_KL = image_CHW[:, :: self.stride[0], :: self.stride[1]].reshape(self.in_channels, -1)
+                patch_KL = image_CHW[:, :: self.stride_HW[0], :: self.stride_HW[1]].reshape(self.in_channels, -1)
             else:
-                patch_KL = F.unfold(image_CHW[None], self.kernel, self.dilation, self.padding, self.stride)[0]
+                patch_KL = F.unfold(image_CHW[None], self.kernel_HW, self.dilation_HW, self.padding_HW, self.stride_HW)[
+                    0
+                ]
             out_NML[number] = self.matrix.columns(patch_KL)
         if self.bias is not None:
             out_NML += self.bias[:, None]

@@ -11,7 +11,7 @@ norms, biases), and what groups or is not float32, stays as it is in all of them
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -75,14 +75,9 @@ def load(
         if not isinstance(target, str):
             raise ValueError(f"{what} does not say which network it is: give one to fill, net=...")
         net = network(target, config, state)
+        _check_exact(net, state)
     else:
-        for name, own in net.state_dict().items():
-            if (
-                isinstance(own, Tensor)
-                and name in state
-                and torch.promote_types(own.dtype, state[name].dtype) != own.dtype
-            ):
-                raise ValueError(f"{name} is {own.dtype} in net, which would round the archive's {state[name].dtype}")
+        _check_exact(net, state)
         initialise_(net, state)
         net.eval()
     del state
@@ -148,6 +143,16 @@ def _stepped(net: nn.Module, name: str, layer: nn.RNNBase, form: str, batch: int
         replace_(net, name, made)
         return [replace(part, name=f"{name}.{part.name}") for part in parts]
     return [replace(part, name=f"{name}.{part.name}", form="dense", bytes=part.dense_bytes) for part in parts]
+
+
+def _check_exact(net: nn.Module, state: Mapping[str, Tensor]) -> None:
+    """Nothing, or a ValueError that names a tensor which the network has in a type that rounds it."""
+    for name, own in net.state_dict().items():
+        other = state.get(name)
+        if isinstance(own, Tensor) and other is not None and torch.promote_types(own.dtype, other.dtype) != own.dtype:
+            raise ValueError(
+                f"{name} is {own.dtype} in the network, which would round the archive's {other.dtype}: give net=... of that type"
+            )
 
 
 def _model(text: str) -> dict[str, Any]:

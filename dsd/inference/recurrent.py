@@ -66,11 +66,16 @@ class SequenceOf(nn.Module):
 
     def __init__(self, layer: nn.RNNBase) -> None:
         super().__init__()
-        self.mode, self.size, self.batch_first = layer.mode, layer.hidden_size, layer.batch_first
+        self.mode, self.batch_first, self.bidirectional = layer.mode, layer.batch_first, layer.bidirectional
+        self.input_size, self.hidden_size, self.num_layers = layer.input_size, layer.hidden_size, layer.num_layers
+        self.bias, self.dropout, self.proj_size = layer.bias, layer.dropout, layer.proj_size
         self.ways = 2 if layer.bidirectional else 1
         names = [f"l{n}{end}" for n in range(layer.num_layers) for end in ("", "_reverse")[: self.ways]]
         self.inputs = nn.ModuleList(_linear(layer, "ih", name) for name in names)
         self.hiddens = nn.ModuleList(_linear(layer, "hh", name) for name in names)
+
+    def flatten_parameters(self) -> None:
+        """Nothing: networks call it before their sequences, for the sake of cuDNN."""
 
     @torch.no_grad()
     def forward(self, input: Tensor | PackedSequence, hx: Any = None) -> tuple[Any, Any]:
@@ -98,7 +103,7 @@ class SequenceOf(nn.Module):
 
     def _start(self, hx: Any, x_TBI: Tensor, alone: bool) -> State:
         if hx is None:
-            zero = x_TBI.new_zeros(len(self.inputs), x_TBI.shape[1], self.size)
+            zero = x_TBI.new_zeros(len(self.inputs), x_TBI.shape[1], self.hidden_size)
             return (zero, zero) if self.mode == "LSTM" else (zero,)
         given = tuple(hx) if self.mode == "LSTM" else (hx,)
         return tuple(part[:, None] for part in given) if alone else given
@@ -119,7 +124,7 @@ class SequenceOf(nn.Module):
     ) -> tuple[Tensor, State]:
         """Outputs (T, B, H) of one layer in one direction, and its last state. Beyond an end the state stays, and 0 comes out."""
         projected_TBG, product = self.inputs[number](x_TBI), _product(self.hiddens[number])
-        out_TBH = projected_TBG.new_zeros(*projected_TBG.shape[:2], self.size)
+        out_TBH = projected_TBG.new_zeros(*projected_TBG.shape[:2], self.hidden_size)
         for t in reversed(range(len(x_TBI))) if back else range(len(x_TBI)):
             new = self._step(projected_TBG[t], product(state[0]), state)
             if valid_TB1 is None:

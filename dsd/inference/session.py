@@ -71,12 +71,12 @@ def measure(
         if "crossover" in parts:
             say("density x batch")
             whole = merged({"crossover": bench.crossover()} | about, path, whole)
-        for name in nets if "networks" in parts else ():
-            how = {"rounds": rounds, "budget": budget, "compiles": compiles, "patience": patience, "until": until}
-            for row in networks.network(name, batches, **how):  # type: ignore[arg-type]
-                done = "arms" in row
-                whole = merged({"networks" if done else "left_out": [row]} | about, path, whole)
-                say(f"{name}, batch {row['batch']}" if done else f"left out: {networks.expected(row)}")
+        how = {"rounds": rounds, "budget": budget, "compiles": compiles, "patience": patience, "until": until}
+        rows = [networks.network(name, batches, **how) for name in nets if "networks" in parts]  # type: ignore[arg-type]
+        for row in (next(each) for _ in batches for each in rows):  # each network at the first batch, then at the next
+            done = "arms" in row
+            whole = merged({"networks" if done else "left_out": [row]} | about, path, whole)
+            say(f"{row['network']}, batch {row['batch']}" if done else f"left out: {networks.expected(row)}")
     return whole
 
 

@@ -15,10 +15,10 @@ from dsd.plan import Phase
 from dsd.results.curves import sensitivity
 from dsd.results.identity import run_id
 from dsd.results.store import atomic_write
-from dsd.run.stages import COUNTS
+from dsd.run.stages import COUNTS, started_from
 from dsd.sparsity.sensitivity import scan as scanned
 from dsd.sparsity.sensitivity import table_of
-from dsd.weights import initialise_, started_from
+from dsd.weights import initialise_
 
 log = logging.getLogger("dsd")
 

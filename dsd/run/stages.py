@@ -43,20 +43,32 @@ def by_content(data: dict[str, Any]) -> dict[str, Any]:
     source = data.get("source")
     if not isinstance(source, dict) or not {"path", "images", "labels"} <= source.keys():
         return data
-    return data | {"source": {key: _digest(value) for key, value in source.items()}}
+    return data | {"source": {key: _by_digest(value) for key, value in source.items()}}
 
 
-def _digest(value: Any) -> Any:
+def _by_digest(value: Any) -> Any:
     if not isinstance(value, str) or not (path := Path(value).expanduser()).is_file():
         return value
+    return _digest(path)
+
+
+def _digest(path: Path) -> str:
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
+def started_from(init_from: str | None, runs: Path) -> tuple[Any, str | None]:
+    """The weights that `init_from` means, and the SHA-256 of their file: what counts is what is in it, not its name."""
+    from dsd.weights import load_weights, resolve  # torch takes seconds to import: --help answers at once
+
+    if init_from is None:
+        return None, None
+    path = resolve(str(init_from), runs)
+    return load_weights(path), _digest(path)
+
+
 def place(cfg: DictConfig) -> tuple[RunFolder, Any, dict[str, Any]]:
     """The run's folder, the weights to start from (or None), and the resolved config."""
-    from dsd.weights import started_from  # torch takes seconds to import: --help answers at once
-
     config: dict[str, Any] = OmegaConf.to_container(cfg, resolve=True, throw_on_missing=True)  # type: ignore[assignment]
     if not isinstance(cfg.seed, int):
         raise ValueError(f"seed must be a whole number, found {cfg.seed!r}")

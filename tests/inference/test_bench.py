@@ -12,7 +12,7 @@ import torch
 from torch import nn
 
 from dsd.command import main
-from dsd.inference import bench, networks
+from dsd.inference import bench, networks, session
 from dsd.inference.energy import counters, gpus, measured, modelled, per_call, reading, sentence
 from dsd.inference.networks import NETWORKS, pruned_
 from dsd.inference.peers import ARMS, products
@@ -253,6 +253,17 @@ def test_no_network_is_begun_that_would_end_after_its_time(result):
         if "Left out" in line
     )
     assert "LeNet-300-100, batch 2, about 40 s; LeNet-300-100, batch 8. `dsd" in line
+
+
+def test_every_network_has_its_turn_before_the_next_batch(result, monkeypatch):
+    (row,) = result["networks"]
+    monkeypatch.setattr(
+        networks, "network", lambda name, batches, **how: (row | {"network": name, "batch": batch} for batch in batches)
+    )
+    said = []
+    how = {"path": None, "threads": None, "rounds": 2, "layers": [], "compiles": False, "budget": 1, "patience": 1}
+    session.measure(["networks"], batches=[1, 8], nets=["AlexNet", "VGG-16"], minutes=1, say=said.append, **how)
+    assert said == ["AlexNet, batch 1", "VGG-16, batch 1", "AlexNet, batch 8", "VGG-16, batch 8"]
 
 
 def test_large_calls_are_not_timed_in_every_way(monkeypatch):

@@ -47,6 +47,18 @@ def test_outputs_are_those_of_torch(layer, shape):
     for other in list(made.values())[1:]:
         torch.testing.assert_close(other(x), expected, atol=1e-5, rtol=1e-5)
         assert torch.equal(other.weight, layer.weight)
+        for key in (
+            "in_channels",
+            "out_channels",
+            "kernel_size",
+            "stride",
+            "padding",
+            "dilation",
+            "groups",
+            "padding_mode",
+        ):
+            if isinstance(layer, nn.Conv1d | nn.Conv2d):
+                assert getattr(other, key) == getattr(layer, key)
 
 
 @pytest.mark.parametrize("form", [Rows, Coded, Looked])

@@ -14,6 +14,7 @@ from dsd.inference.crossover import KINDS, faster, kind_of, stored
 from dsd.inference.layers import LinearOf
 from dsd.inference.peers import has_compiler
 from dsd.inference.timing import Timing
+from dsd.models import LeNet300
 from tests.inference.networks import NETWORKS, example, packed, shared_
 
 FORMS = ["dense", "sparse", "codebook"]
@@ -201,9 +202,22 @@ def test_an_input_may_be_given_by_name():
 def test_a_network_of_narrower_numbers_is_not_filled():
     net = nn.Sequential(nn.Linear(3, 3))
     data = compress(net.state_dict()).data
-    with pytest.raises(ValueError, match=r"0\.weight is torch\.bfloat16 in net, which would round"):
+    with pytest.raises(ValueError, match=r"0\.weight is torch\.bfloat16 in the network, which would round"):
         dsd.load(data, net=nn.Sequential(nn.Linear(3, 3)).bfloat16())
     assert dsd.load(data, net=nn.Sequential(nn.Linear(3, 3)).double())[0].weight.dtype == torch.float64
+
+
+def test_wider_numbers_are_not_rounded_into_the_archives_own_network():
+    made = {"num_classes": 10, "channels": 1, "side": 8, "hidden": [20]}
+    net = LeNet300(**made).double()
+    data = compress(net.state_dict(), meta={"model": json.dumps({"_target_": "dsd.models.LeNet300", **made})}).data
+    with pytest.raises(
+        ValueError, match=r"is torch\.float32 in the network, which would round the archive's torch\.float64"
+    ):
+        dsd.load(data)
+    torch.testing.assert_close(
+        dsd.load(data, net=LeNet300(**made).double()).state_dict(), net.state_dict(), rtol=0, atol=0
+    )
 
 
 @pytest.mark.parametrize("text", ["foo", "[1]", "null", '{"_target_": 3}'])

@@ -35,7 +35,21 @@ def flat(out):
 def same(layer, *arguments):
     with torch.no_grad():
         expected = flat(layer(*arguments))
-    found = flat(SequenceOf(layer)(*arguments))
+    made = SequenceOf(layer)
+    made.flatten_parameters()  # as networks do for cuDNN
+    for key in (
+        "mode",
+        "input_size",
+        "hidden_size",
+        "num_layers",
+        "bias",
+        "batch_first",
+        "dropout",
+        "bidirectional",
+        "proj_size",
+    ):
+        assert getattr(made, key) == getattr(layer, key)
+    found = flat(made(*arguments))
     for a, b in zip(found, expected, strict=True):
         assert (a is None) == (b is None)
         if a is not None:

@@ -49,7 +49,8 @@ def hush() -> None:
 def recorded(folder: RunFolder, *, first: bool, fresh: bool, wait: bool = False) -> Iterator[None]:
     """The run's folder is locked and its messages and errors go to `run.log`. Any error but RunBusy leaves as `Refused`.
 
-    `first`: this is rank 0; the others wait until it has the lock, or the run is finished, and only run. `fresh`: what an earlier try left is removed.
+    `first`: this is rank 0; the others wait until it has the lock, or the run is finished, and only run. `fresh`: what an earlier try left is removed, but for
+    a result, which is kept as `previous.json`.
     `wait` for another process that executes the run; else RunBusy.
     """
     if not first:
@@ -58,8 +59,9 @@ def recorded(folder: RunFolder, *, first: bool, fresh: bool, wait: bool = False)
         return
     with folder.lock(wait=wait, launch=launch()):
         if fresh:
-            for path in (folder.result, folder.checkpoint):
-                path.unlink(missing_ok=True)
+            if folder.result.exists():
+                folder.result.replace(folder.path / "previous.json")
+            folder.checkpoint.unlink(missing_ok=True)
         with _into(folder):
             yield
 

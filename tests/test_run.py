@@ -86,9 +86,10 @@ def test_a_finished_run_is_not_run_again_unless_forced(finished):
     assert code == 0
     assert "is finished" in said
     assert (folder / "result.json").stat().st_mtime_ns == before
-    final = (folder / "final.safetensors").read_bytes()
+    final, result = ((folder / name).read_bytes() for name in ("final.safetensors", "result.json"))
     code, said = call(*QUICK, f"runs={folder.parent}", "force=true")
     assert code == 0
+    assert (folder / "previous.json").read_bytes() == result
     assert (folder / "result.json").stat().st_mtime_ns > before
     assert (folder / "final.safetensors").read_bytes() == final
 

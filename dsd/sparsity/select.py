@@ -57,6 +57,18 @@ def prunable(
     return chosen
 
 
+def derived(module: nn.Module) -> list[str]:
+    """Names of layers that could be pruned if their weight were a parameter, and not made from others at each call, as by
+    weight_norm, spectral_norm or torch.nn.utils.prune."""
+    return [
+        path
+        for path, owner in module.named_modules()
+        for kind, patterns in WEIGHTS
+        if isinstance(owner, kind)
+        and not any(fnmatchcase(name, pattern) for name in owner._parameters for pattern in patterns)
+    ]
+
+
 def matching(names: Iterable[str], patterns: Sequence[str]) -> list[str]:
     """The names that fit any of the patterns, in order. Raises ValueError for a pattern that fits none."""
     names = list(names)

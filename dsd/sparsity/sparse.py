@@ -23,7 +23,7 @@ from dsd.sparsity.granularity import Granularity, element
 from dsd.sparsity.mask import Mask
 from dsd.sparsity.product import Product
 from dsd.sparsity.retraining import Retraining
-from dsd.sparsity.select import matching, plain, prunable
+from dsd.sparsity.select import derived, matching, plain, prunable
 
 FIRST_MOMENTS = ("momentum_buffer", "exp_avg", "mu", "ax")
 
@@ -76,6 +76,11 @@ class Sparse:
     def check(self, module: nn.Module) -> None:
         """Raises ValueError if no weight is selected, or pieces, sparsity and allocation don't fit these weights."""
         weights = self.weights(module)
+        if self.include is None and (others := derived(module)):
+            warnings.warn(
+                f"not pruned: {', '.join(others)}, whose weight is made from other parameters (weight_norm, spectral_norm, prune)",
+                stacklevel=2,
+            )
         matching({plain(name): p for name, p in module.named_parameters()}, self.frozen)
         replace(self, criterion=magnitude).choose(weights, evidence={}, seed=0)
 

@@ -13,6 +13,7 @@ from dsd.sparsity import Mask, Sparse, density, prunable
 from dsd.sparsity.allocation import across_layers, erk, per_layer, uniform
 from dsd.sparsity.criteria import Movement, Taylor, magnitude, random
 from dsd.sparsity.granularity import block, element, filter, kernel, n_of_m, vector
+from dsd.sparsity.select import derived
 
 WEIGHT = torch.randn(8, 12, 3, 3, generator=torch.Generator().manual_seed(0))
 
@@ -205,3 +206,15 @@ def test_a_layer_of_which_nothing_is_left_is_named():
     net = nn.Sequential(nn.Linear(4, 8), nn.Linear(8, 2))
     with pytest.warns(UserWarning, match=r"nothing is left of 1\.weight: no signal passes"):
         Sparse(0.8, granularity=filter).enter(net, evidence={}, seed=0)
+
+
+def test_a_layer_whose_weight_is_made_from_others_is_named():
+    net = nn.Sequential(
+        nn.Linear(4, 8),
+        nn.utils.spectral_norm(nn.Linear(8, 8)),
+        nn.utils.parametrizations.weight_norm(nn.Linear(8, 8)),
+        nn.LSTM(8, 8),
+    )
+    with pytest.warns(UserWarning, match="not pruned: 1, 2, whose weight is made from other parameters"):
+        Sparse(0.5).check(net)
+    assert derived(nn.Sequential(nn.Linear(4, 8), nn.MultiheadAttention(8, 2, kdim=4), nn.GRUCell(4, 4))) == []

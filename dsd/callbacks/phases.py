@@ -40,7 +40,7 @@ class PlanCallback(Callback):
         self.observe = observe
         self.active: Phases | None = None
         self._restored: Mapping[str, Any] | None = None
-        self._interval: int | float | None = None
+        self._usual: tuple[int | float, int | None] | None = None  # when the Trainer validates if no phase ends
 
     @property
     def plan(self) -> Plan:
@@ -121,6 +121,7 @@ class PlanCallback(Callback):
 
     def on_train_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         assert self.active is not None
+        self._validate_at(trainer, None)
         self.active.project_()
         if trainer.global_step < self.plan.updates and not trainer.fast_dev_run:  # type: ignore[attr-defined]
             said = (
@@ -137,6 +138,7 @@ class PlanCallback(Callback):
             self.active.close()
 
     def on_exception(self, trainer: pl.Trainer, pl_module: pl.LightningModule, exception: BaseException) -> None:
+        self._validate_at(trainer, None)
         if self.active is not None:
             self.active.close()
 
@@ -147,13 +149,15 @@ class PlanCallback(Callback):
         self._restored = state_dict or None
 
     def _validate_at(self, trainer: pl.Trainer, batch_idx: int | None) -> None:
-        """Have Lightning validate after batch `batch_idx` too, where a phase ends in mid-epoch; None: as it was."""
-        if batch_idx is not None and self._interval is None and isinstance(trainer.val_check_batch, int):
-            self._interval = trainer.val_check_batch
-            counts_all = trainer.check_val_every_n_epoch is None
-            trainer.val_check_batch = (trainer.fit_loop.total_batch_idx if counts_all else batch_idx) + 1
-        elif batch_idx is None and self._interval is not None:
-            trainer.val_check_batch, self._interval = self._interval, None
+        """Have Lightning validate after batch `batch_idx` too, where a phase ends; None: as it was."""
+        if batch_idx is not None and self._usual is None and isinstance(trainer.val_check_batch, int):
+            self._usual = trainer.val_check_batch, trainer.check_val_every_n_epoch
+            if trainer.check_val_every_n_epoch is None:  # it counts batches over epochs
+                trainer.val_check_batch = trainer.fit_loop.total_batch_idx + 1
+            else:
+                trainer.val_check_batch, trainer.check_val_every_n_epoch = batch_idx + 1, 1
+        elif batch_idx is None and self._usual is not None:
+            (trainer.val_check_batch, trainer.check_val_every_n_epoch), self._usual = self._usual, None
 
 
 class DSD(PlanCallback):

@@ -208,6 +208,19 @@ def test_a_phase_that_ends_in_mid_epoch_is_validated_there():
     assert max(look.zeros) == 29
 
 
+@pytest.mark.parametrize("every", [2, 5])
+def test_a_phase_is_validated_where_it_ends_however_seldom_the_trainer_validates(every):
+    look = fit(Net(sgd), DSD(0.5, (1, 1.5, 1.5)), epochs=4, check_val_every_n_epoch=every)
+    assert [update for update, _ in look.seen] == [10, *([20] if every == 2 else []), 25, 40]
+
+
+def test_a_callback_that_is_used_twice_leaves_the_trainers_intervals_alone():
+    dsd = DSD(0.5, (1, 1, 0.5))
+    fit(Net(sgd), dsd)
+    look = fit(Net(sgd), dsd, val_check_interval=5)
+    assert [update for update, _ in look.seen] == [5, 10, 15, 20, 25]
+
+
 def test_rates_of_plan_and_scheduler():
     assert list(
         fit(Net(sgd), PlanCallback([Phase("a", 1, Constant(0.3)), Phase("b", 2, Constant(0.03))])).rates.values()

@@ -28,7 +28,7 @@ def curves(findings: Findings, records: Sequence[Mapping[str, Any]]) -> Figure |
     baseline = [r for r in own if r["config"].get("method.name") == "baseline"]
     before = _length(baseline[0]) if baseline else 0.0
     trained = _mean_curve(baseline, 0, watched.key)[1][-1] if baseline else None
-    ends: list[str] = []
+    ends: dict[str, float] = {}
     with mpl.rc_context(style(f"{study.name}-curves")):
         canvas = Canvas(figsize=(8.2, 4.0))
         axes = canvas.subplots()
@@ -58,21 +58,25 @@ def curves(findings: Findings, records: Sequence[Mapping[str, Any]]) -> Figure |
             colour = colour_of(study, arm.name)
             axes.plot(epochs, means, "-", color=colour, lw=1.6, label=f"{arm.title} (n = {len(rows)})")
             last = max(last, epochs[-1])
-            ends.append(f"{arm.title} ends at {means[-1]:.2f}")
+            ends[arm.title] = means[-1]
             lowest += [mean for epoch, mean in zip(epochs, means, strict=True) if epoch >= first]
         low, high = min(lowest), sorted(lowest)[int(0.6 * (len(lowest) - 1))]
         high = max(high, trained or high)  # what the other arms start from is seen
+        top = high + (high - low)
+        for line, end in zip(axes.lines, ends.values(), strict=True):
+            if end > top:
+                line.set_label(f"{line.get_label()}, ends above: {end:.2f}")
         axes.set(
             xlim=(first, last),
             xlabel="epoch",
             ylabel=f"{watched.label}, {watched.unit}",
-            ylim=(low - 0.05 * (high - low) - 0.01, high + (high - low) + 0.01),
+            ylim=(low - 0.05 * (top - low) - 0.01, top + 0.01),
         )
         axes.grid(axis="y")
         axes.legend(fontsize=8, ncols=2, loc="upper center", bbox_to_anchor=(0.5, -0.14))
         svg = to_svg(canvas)
     title = f"Learning curves from epoch {first:g} on: mean over the seeds; the shaded phases are {model['arm']}'s; higher curves are cut off"
-    return Figure("curves", title, svg, f"{watched.label} over the epochs. {'; '.join(ends)}.")
+    return Figure("curves", title, svg, f"{watched.label} over the epochs. {'; '.join(f'{arm} ends at {end:.2f}' for arm, end in ends.items())}.")
 
 
 def _length(record: Mapping[str, Any]) -> float:

@@ -296,6 +296,24 @@ def test_learning_curves_fill_their_panel(kept, monkeypatch):
     assert limits == [(0, 6)], "two epochs of the baseline, four from there"
 
 
+def test_learning_curves_say_where_an_arm_ends_that_leaves_them(kept, monkeypatch):
+    words, lost = [], 90.0
+
+    def read(canvas):
+        words.append([text.get_text() for text in canvas.axes[0].get_legend().get_texts()])
+        return ""
+
+    monkeypatch.setattr("dsd.results.learning.to_svg", read)
+    key = STUDY.watched.key
+    worse = [
+        r | {"curve": r["curve"] | {key: [lost for _ in r["curve"][key]]}} if r["arm"] == "finetune" else r for r in kept
+    ]
+    for records in (kept, worse):
+        curves(analyse(STUDY, records), records)
+    assert not any("above" in text for text in words[0])
+    assert [text.partition("), ")[2] for text in words[1] if "above" in text] == ["ends above: 90.00"]
+
+
 def test_figures_are_the_same_every_time(kept):
     assert points(analyse(STUDY, kept)).svg == points(analyse(STUDY, kept)).svg
 

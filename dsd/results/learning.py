@@ -76,7 +76,12 @@ def curves(findings: Findings, records: Sequence[Mapping[str, Any]]) -> Figure |
         axes.legend(fontsize=8, ncols=2, loc="upper center", bbox_to_anchor=(0.5, -0.14))
         svg = to_svg(canvas)
     title = f"Learning curves from epoch {first:g} on: mean over the seeds; the shaded phases are {model['arm']}'s; higher curves are cut off"
-    return Figure("curves", title, svg, f"{watched.label} over the epochs. {'; '.join(f'{arm} ends at {end:.2f}' for arm, end in ends.items())}.")
+    return Figure(
+        "curves",
+        title,
+        svg,
+        f"{watched.label} over the epochs. {'; '.join(f'{arm} ends at {end:.2f}' for arm, end in ends.items())}.",
+    )
 
 
 def _length(record: Mapping[str, Any]) -> float:

@@ -5,10 +5,12 @@
     {source: "Han et al., ICLR 2017, Table 4", data: ImageNet, metric: "top-1 error %",
      rows: [{phase: dense, top1: 30.43, top5: 10.76, sparsity: 0, epochs: 90, rate: 0.1}, ...]}
 
-It stands in the table only when the run used the paper profile; otherwise a sentence says that it is not comparable.
+It stands in the table only when the run used the paper profile, with the published lengths where these are known; otherwise a
+sentence says that it is not comparable, and why.
 """
 
 import io
+import math
 from collections.abc import Iterable, Mapping
 from typing import Any
 
@@ -77,7 +79,17 @@ def as_text(result: Result, *, width: int = 120) -> str:
 
 
 def _comparable(result: Result) -> bool:
-    return bool(result["published"]) and result["profile"] == "paper"
+    return bool(result["published"]) and result["profile"] == "paper" and not _unlike(result)
+
+
+def _unlike(result: Result) -> list[str]:
+    """The phases that are shorter or longer than the published ones of their names."""
+    lengths = {row["phase"]: row["epochs"] for row in _published_rows(result) if row.get("epochs") is not None}
+    return [
+        f"{phase['epochs']:g} epochs of {phase['name']} in place of {lengths[phase['name']]:g}"
+        for phase in result["metrics"]["phases"]
+        if phase["name"] in lengths and not math.isclose(phase["epochs"], lengths[phase["name"]], rel_tol=0.01)
+    ]
 
 
 def _published_rows(result: Result) -> list[Mapping[str, Any]]:
@@ -105,6 +117,8 @@ def _published_sentence(result: Result) -> str:
     conditions = ", ".join(part for part in (str(published["data"]), f"{epochs} epochs" if epochs else "") if part)
     name = result["config"].get("choices", {}).get("data")
     used = f"the {result['profile']} profile" + (f" ({name} data)" if isinstance(name, str) else "")
+    if result["profile"] == "paper":
+        used += f", with {', '.join(_unlike(result))}"
     label = str(published["metric"]).removesuffix("%").strip()
     if key is None:
         return f"No {label} is published that we know of ({published['source']}; {conditions}); this run used {used}."

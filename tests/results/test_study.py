@@ -306,10 +306,11 @@ def test_learning_curves_say_where_an_arm_ends_that_leaves_them(kept, monkeypatc
     monkeypatch.setattr("dsd.results.learning.to_svg", read)
     key = STUDY.watched.key
     worse = [
-        r | {"curve": r["curve"] | {key: [lost for _ in r["curve"][key]]}} if r["arm"] == "finetune" else r for r in kept
+        r | {"curve": r["curve"] | {key: [lost for _ in r["curve"][key]]}} if r["arm"] == "finetune" else r
+        for r in kept
     ]
-    for records in (kept, worse):
-        curves(analyse(STUDY, records), records)
+    for found in (kept, worse):
+        curves(analyse(STUDY, found), found)
     assert not any("above" in text for text in words[0])
     assert [text.partition("), ")[2] for text in words[1] if "above" in text] == ["ends above: 90.00"]
 

@@ -33,6 +33,7 @@ def sample(
             "metrics": metrics,
         }
 
+    lengths = (90, 45, 45) if profile == "paper" else (2, 1.25, 1)
     result: Any = {
         "run_id": "0123456789ab",
         "profile": profile,
@@ -40,9 +41,9 @@ def sample(
         "published": published,
         "metrics": {
             "phases": [
-                phase("dense", 2, (0.1, 0.01), 0.0, {"val/error1": 4.0, "val/error5": 0.5, "val/loss": 0.1}),
-                phase("sparse", 1.25, (0.01, 0.01), 0.3, {"val/error1": 3.456, "val/error5": 0.25}),
-                phase("redense", 1, (0.001, 1e-5), 0.0, {}),
+                phase("dense", lengths[0], (0.1, 0.01), 0.0, {"val/error1": 4.0, "val/error5": 0.5, "val/loss": 0.1}),
+                phase("sparse", lengths[1], (0.01, 0.01), 0.3, {"val/error1": 3.456, "val/error5": 0.25}),
+                phase("redense", lengths[2], (0.001, 1e-5), 0.0, {}),
             ],
             "test": {"test/error1": 3.2, "test/error5": 0.1, "test/loss": 0.2, "test/n": 1000}
             if test is None
@@ -78,6 +79,15 @@ def test_the_paper_profile_stands_beside_the_published_numbers() -> None:
         ["–", "29.17", "–", "10.13"],
     ]
     assert sentences(sample(profile="paper"))[0] == "published: Han et al., ICLR 2017, Table 4 (ImageNet)."
+
+
+def test_published_numbers_stand_beside_no_other_lengths() -> None:
+    result = sample(profile="paper")
+    result["metrics"]["phases"][1]["epochs"] = 3
+    assert "published" not in rows(result)[0]
+    assert sentences(result)[0].endswith(
+        "is not comparable: this run used the paper profile (embedded data), with 3 epochs of sparse in place of 45."
+    )
 
 
 def test_a_phase_the_paper_does_not_have_gets_a_dash() -> None:

@@ -203,6 +203,8 @@ class Phases:
                 self.before_step(optimizer)
 
         def after(*_: object) -> None:
+            if self._between and hasattr(self.held, "after_step_"):
+                self.held.after_step_(optimizer)
             self.project_()
             self._give_back_(optimizer)
             if first:

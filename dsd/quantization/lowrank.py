@@ -55,6 +55,8 @@ class LowRank:
         bases = {}
         for name, weight in self.weights(module).items():
             rank = rank_for(tuple(weight.shape), self.share)
+            if rank * (weight.shape[0] + weight[0].numel()) > weight.numel():
+                continue
             left, _, _ = torch.linalg.svd(weight.detach().flatten(1).double(), full_matrices=False)
             bases[name] = left[:, :rank].to(weight.dtype).contiguous()
         held = Held(self.weights(module), bases)
@@ -75,8 +77,8 @@ class Held:
     @torch.no_grad()
     def project_(self) -> None:
         """Take away what left the column space."""
-        for name, weight in self.weights.items():
-            basis = self.bases[name]
+        for name, basis in self.bases.items():
+            weight = self.weights[name]
             if basis.shape[1] < len(basis):
                 weight.copy_((basis @ (basis.T @ weight.flatten(1))).reshape(weight.shape))
 

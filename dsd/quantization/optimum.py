@@ -20,7 +20,7 @@ GROUPS = 4096
 
 def optimal(ordered: Floats, k: int, rng: np.random.Generator) -> Floats:
     """`k` centroids of the clusters with the least squared error; `ordered` has more than `k` different values."""
-    edges = _edges(np.asarray(ordered, np.float64))
+    edges = _edges(np.asarray(ordered, np.float64), max(GROUPS, 4 * k))
     sums = np.concatenate([[0.0], np.cumsum(ordered, dtype=np.float64)])[edges]
     count = edges.astype(np.float64)
     first = _last_clusters(sums, count, k)
@@ -31,13 +31,13 @@ def optimal(ordered: Floats, k: int, rng: np.random.Generator) -> Floats:
     return np.asarray(np.diff(sums[at]) / np.diff(count[at]), np.float64)
 
 
-def _edges(ordered: npt.NDArray[np.float64]) -> Ints:
+def _edges(ordered: npt.NDArray[np.float64], groups: int) -> Ints:
     """Where clusters may begin, the end included."""
     n = len(ordered)
-    if n <= GROUPS:
+    if n <= groups:
         return np.arange(n + 1)
-    width = np.searchsorted(ordered, np.linspace(ordered[0], ordered[-1], GROUPS // 2 + 1)[1:-1])
-    size = np.linspace(0, n, GROUPS // 2 + 1).astype(np.int64)
+    width = np.searchsorted(ordered, np.linspace(ordered[0], ordered[-1], groups // 2 + 1)[1:-1])
+    size = np.linspace(0, n, groups // 2 + 1).astype(np.int64)
     return np.unique(np.concatenate([width, size]))
 
 

@@ -187,8 +187,9 @@ class Held:
 
     def _summed(self, name: str, gradient: Tensor) -> Tensor:
         index = self._index[name]
-        total = torch.zeros(len(self.books[name].centroid_K), dtype=gradient.dtype, device=gradient.device)
-        return total.index_add_(0, index, gradient).index_select(0, index)
+        wide = torch.promote_types(gradient.dtype, torch.float32)  # in bfloat16 a sum of ones ends at 256
+        total = torch.zeros(len(self.books[name].centroid_K), dtype=wide, device=gradient.device)
+        return total.index_add_(0, index, gradient.to(wide)).index_select(0, index)
 
     def _agree_(self, optimizer: Optimizer) -> None:
         """What the optimizer remembers from before the phase, such as momentum, is the mean over the cluster."""
@@ -196,7 +197,7 @@ class Held:
             for key, value in optimizer.state.get(weight, {}).items():
                 if isinstance(value, Tensor) and value.shape == weight.shape:
                     given = self._members(name, value)
-                    mean = self._summed(name, given) / self._summed(name, torch.ones_like(given))
+                    mean = self._summed(name, given) / self._summed(name, torch.ones_like(given, dtype=torch.float32))
                     optimizer.state[weight][key] = _scattered(value, self._place[name], mean)
 
     def _learn_latent(self, name: str, book: Codebook, moved: Tensor) -> None:

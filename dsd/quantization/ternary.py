@@ -9,6 +9,7 @@ a second way to find delta, a constant sparsity.
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -67,23 +68,33 @@ class Ternary:
         held.write_()
         return held
 
-    def delta(self, latent: Tensor) -> Tensor:
-        """The threshold of a layer, a scalar tensor."""
+    def kept(self, latent: Tensor) -> Tensor:
+        """Which weights of a layer are not 0; by `sparsity` exactly so many, of equal ones the first."""
         size = latent.abs()
         if self.sparsity is None:
-            return self.threshold * size.max()
+            return size > self.threshold * size.max()
         k = round(self.sparsity * size.numel())
-        return size.reshape(-1).kthvalue(k).values if k else size.new_tensor(-1.0)
+        if k == 0:
+            return size > 0
+        largest = size.reshape(-1).kthvalue(k).values  # that is pruned, on the weights' own device
+        kept, equal = size > largest, size == largest
+        number = equal.reshape(-1).cumsum(0).reshape(size.shape)
+        return kept | (equal & (number <= size.numel() - k - kept.sum()))
 
 
 class Held:
-    """Ternary weights in force: the module has them outside of the optimizer's step, the latent ones during it."""
+    """Ternary weights in force: the module has them outside of the optimizer's step, the latent ones during it.
+
+    The scales have an optimizer of their own, of the same kind, rate and settings; its gradients are not clipped.
+    """
 
     def __init__(self, constraint: Ternary, weights: Mapping[str, Parameter]) -> None:
         self.constraint = constraint
         self.weights = dict(weights)
         self.latent = {n: w.detach().clone() for n, w in weights.items()}
-        self.scales = {n: Parameter(torch.full((2,), constraint.initial, device=w.device)) for n, w in weights.items()}
+        self.scales = {
+            n: Parameter(torch.full((2,), float(constraint.initial), device=w.device)) for n, w in weights.items()
+        }
         self.saved: dict[str, Any] | None = None
         self._sibling: Optimizer | None = None
         self._pending = False
@@ -92,9 +103,8 @@ class Held:
 
     @torch.no_grad()
     def before_step_(self, optimizer: Optimizer) -> None:
-        """Put the latent weights in, with their gradients; give the scales theirs and make their step."""
+        """Put the latent weights in, with their gradients; give the scales theirs."""
         self._pending = True
-        sibling = self._optimizer_like(optimizer)
         for name, weight in self.weights.items():
             weight.copy_(self.latent[name])
             if weight.grad is None:  # it has no step, and its scales have none
@@ -105,7 +115,12 @@ class Held:
             scale.grad = torch.stack([g[up].sum(), -g[down].sum()]).to(scale.dtype)
             factor = torch.ones_like(g).masked_fill_(up, float(scale[0])).masked_fill_(down, float(scale[1]))
             weight.grad = g * factor
-        sibling.param_groups[0]["lr"] = optimizer.param_groups[0]["lr"]
+
+    @torch.no_grad()
+    def after_step_(self, optimizer: Optimizer) -> None:
+        """The scales make their step too, now that `optimizer` has made its own: a gradient scaler skips some."""
+        sibling = self._optimizer_like(optimizer)
+        sibling.param_groups[0]["lr"] = self._group(optimizer)["lr"]
         sibling.step()
 
     @torch.no_grad()
@@ -121,8 +136,9 @@ class Held:
     def write_(self) -> None:
         """The module's weights become +Wp, 0, -Wn."""
         for name, weight in self.weights.items():
-            latent, delta = self.latent[name], self.constraint.delta(self.latent[name])
-            up, down = latent > delta, latent < -delta
+            latent = self.latent[name]
+            kept = self.constraint.kept(latent)
+            up, down = kept & (latent > 0), kept & (latent < 0)
             self._sides[name] = up, down
             positive, negative = self.scales[name].detach().to(weight.dtype)
             weight.copy_(torch.where(up, positive, torch.where(down, -negative, torch.zeros_like(positive))))
@@ -137,11 +153,18 @@ class Held:
 
     def _optimizer_like(self, optimizer: Optimizer) -> Optimizer:
         if self._sibling is None:
-            group = {k: v for k, v in optimizer.param_groups[0].items() if k in optimizer.defaults}
-            if not self.constraint.decay_scales:
-                group["weight_decay"] = 0.0
             kind: Any = type(optimizer)
+            taken = inspect.signature(kind).parameters.keys() & optimizer.defaults.keys()
+            group = {key: value for key, value in self._group(optimizer).items() if key in taken}
+            if "weight_decay" in group and not self.constraint.decay_scales:
+                group["weight_decay"] = 0.0
             self._sibling = kind(list(self.scales.values()), **group)
             if self.saved is not None:
                 self._sibling.load_state_dict(self.saved)
         return self._sibling
+
+    def _group(self, optimizer: Optimizer) -> dict[str, Any]:
+        """The optimizer's group that the ternary weights are in, the first one's."""
+        first = next(iter(self.weights.values()))
+        groups = optimizer.param_groups
+        return next((group for group in groups if any(p is first for p in group["params"])), groups[0])

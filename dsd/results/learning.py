@@ -28,7 +28,8 @@ def curves(findings: Findings, records: Sequence[Mapping[str, Any]]) -> Figure |
     baseline = [r for r in own if r["config"].get("method.name") == "baseline"]
     before = _length(baseline[0]) if baseline else 0.0
     trained = _mean_curve(baseline, 0, watched.key)[1][-1] if baseline else None
-    ends: dict[str, float] = {}
+    ends: dict[str, tuple[str, float]] = {}
+    rising = watched.better == "higher"
     with mpl.rc_context(style(f"{study.name}-curves")):
         canvas = Canvas(figsize=(8.2, 4.0))
         axes = canvas.subplots()
@@ -46,7 +47,7 @@ def curves(findings: Findings, records: Sequence[Mapping[str, Any]]) -> Figure |
                 va="top",
             )
             start += phase["epochs"]
-        lowest = []
+        level: list[float] = []
         rest = start - _offset(model, before)
         first = 0.0 if before <= 4 * rest else before - rest
         last = start
@@ -58,29 +59,33 @@ def curves(findings: Findings, records: Sequence[Mapping[str, Any]]) -> Figure |
             colour = colour_of(study, arm.name)
             axes.plot(epochs, means, "-", color=colour, lw=1.6, label=f"{arm.title} (n = {len(rows)})")
             last = max(last, epochs[-1])
-            ends[arm.title] = means[-1]
-            lowest += [mean for epoch, mean in zip(epochs, means, strict=True) if epoch >= first]
-        low, high = min(lowest), sorted(lowest)[int(0.6 * (len(lowest) - 1))]
-        high = max(high, trained or high)  # what the other arms start from is seen
+            ends[arm.name] = arm.title, means[-1]
+            level += [mean for epoch, mean in zip(epochs, means, strict=True) if epoch >= first]
+        flip = -1 if rising else 1  # what is better lies below
+        level = [flip * mean for mean in level]
+        low, high = min(level), sorted(level)[int(0.6 * (len(level) - 1))]
+        if trained is not None:
+            high = max(high, flip * trained)  # what the other arms start from is seen
         top = high + (high - low)
-        for line, end in zip(axes.lines, ends.values(), strict=True):
-            if end > top:
-                line.set_label(f"{line.get_label()}, ends above: {end:.2f}")
+        for line, (_, end) in zip(axes.lines, ends.values(), strict=True):
+            if flip * end > top:
+                line.set_label(f"{line.get_label()}, ends {'below' if rising else 'above'}: {end:.2f}")
+        limits = sorted((flip * (low - 0.05 * (top - low) - 0.01), flip * (top + 0.01)))
         axes.set(
             xlim=(first, last),
             xlabel="epoch",
             ylabel=f"{watched.label}, {watched.unit}",
-            ylim=(low - 0.05 * (top - low) - 0.01, top + 0.01),
+            ylim=limits,
         )
         axes.grid(axis="y")
         axes.legend(fontsize=8, ncols=2, loc="upper center", bbox_to_anchor=(0.5, -0.14))
         svg = to_svg(canvas)
-    title = f"Learning curves from epoch {first:g} on: mean over the seeds; the shaded phases are {model['arm']}'s; higher curves are cut off"
+    title = f"Learning curves from epoch {first:g} on: mean over the seeds; the shaded phases are {model['arm']}'s; {'lower' if rising else 'higher'} curves are cut off"
     return Figure(
         "curves",
         title,
         svg,
-        f"{watched.label} over the epochs. {'; '.join(f'{arm} ends at {end:.2f}' for arm, end in ends.items())}.",
+        f"{watched.label} over the epochs. {'; '.join(f'{title} ends at {end:.2f}' for title, end in ends.values())}.",
     )
 
 
@@ -94,10 +99,11 @@ def _offset(record: Mapping[str, Any], before: float) -> float:
 
 
 def _mean_curve(rows: Sequence[Mapping[str, Any]], before: float, key: str) -> tuple[list[float], list[float]]:
-    epochs = [_offset(rows[0], before) + epoch for epoch in rows[0]["curve"]["epoch"]]
-    series = [row["curve"][key] for row in rows if len(row["curve"]["epoch"]) == len(epochs)]
-    means = [
-        math.fsum(v for v in column if v is not None) / max(1, sum(v is not None for v in column))
-        for column in zip(*series, strict=True)
-    ]
-    return epochs, means
+    """Epochs at which any run was validated, and the mean over those that were."""
+    measured: dict[float, list[float]] = {}
+    for row in rows:
+        for epoch, value in zip(row["curve"]["epoch"], row["curve"][key], strict=True):
+            if value is not None:
+                measured.setdefault(_offset(row, before) + epoch, []).append(value)
+    epochs = sorted(measured)
+    return epochs, [math.fsum(measured[epoch]) / len(measured[epoch]) for epoch in epochs]

@@ -185,8 +185,10 @@ def _value(text: str, seed: int) -> object:
 
 
 def values(study: Study, records: Sequence[Mapping[str, Any]], arm: str, metric: Metric, phase: int = -1) -> Values:
-    """The metric of each seed of an arm, NaN where it was not measured."""
-    return {r["seed"]: metric.of(r, phase) for r in records if r["study"] == study.name and r["arm"] == arm}
+    """The metric of each seed that an arm declares, NaN where it was not measured."""
+    seeds = {seed for one in study.arms if one.name == arm for seed in study.seeds_of(one)}
+    own = (r for r in records if r["study"] == study.name and r["arm"] == arm and r["seed"] in seeds)
+    return {r["seed"]: metric.of(r, phase) for r in own}
 
 
 def missing(study: Study, records: Sequence[Mapping[str, Any]]) -> dict[str, list[int]]:

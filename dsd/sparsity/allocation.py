@@ -36,10 +36,13 @@ def across_layers(scores: Mapping[str, Tensor], sparsity: float) -> dict[str, fl
     k = count(1 - sparsity, total)
     if k in (0, total):
         return dict.fromkeys(scores, 1 - sparsity)
-    pool = np.empty(total, np.float32)
+    wide = any(score.dtype == torch.float64 for score in scores.values())
+    pool = np.empty(total, np.float64 if wide else np.float32)
     first = 0
     for score in scores.values():
-        pool[first : first + score.numel()] = score.detach().reshape(-1).to("cpu", torch.float32).numpy()
+        pool[first : first + score.numel()] = (
+            score.detach().reshape(-1).to("cpu", torch.float64 if wide else torch.float32).numpy()
+        )
         first += score.numel()
     pool.partition(total - k)
     threshold = float(pool[total - k])

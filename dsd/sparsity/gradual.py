@@ -38,9 +38,9 @@ class Gradual(Sparse):
             raise ValueError(
                 f"need every >= 1, 0 < ramp <= 1, 0 <= start <= 1; found {self.every}, {self.ramp}, {self.start}"
             )
-        if self.needs_gradients or not self.hold or self.part != 1:
+        if self.needs_gradients or not self.hold or self.part != 1 or self.share != 1:
             raise ValueError(
-                "gradual pruning needs a criterion without gradients, hold=true and part=1: it goes all the way itself"
+                "gradual pruning needs a criterion without gradients, hold=true, part=1 and share=1: it goes all the way itself"
             )
 
     def check(self, module: nn.Module) -> None:

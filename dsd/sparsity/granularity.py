@@ -76,6 +76,8 @@ def n_of_m(score: Tensor, density: float, *, n: int, m: int) -> Tensor:
 
     The density is n/m by construction; asking for another raises ValueError, as does an input width m doesn't divide.
     """
+    if score.dim() < 2:
+        raise ValueError(f"{n}:{m} sparsity is along the inputs, which a tensor of shape {tuple(score.shape)} has not")
     if abs(density - n / m) > 1e-6:
         raise ValueError(f"{n}:{m} sparsity has density {n / m}, not {density}: set sparsity={1 - n / m}")
     if score.shape[1] % m:

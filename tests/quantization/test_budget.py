@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import nn
 
-from dsd.quantization import Shared, assign
+from dsd.quantization import Codebook, Shared, assign
 from dsd.quantization.budget import choices, for_bytes, for_loss, frontier
 from dsd.quantization.kmeans import kmeans, linear
 from dsd.quantization.optimum import GROUPS, optimal
@@ -111,3 +111,10 @@ def test_a_phase_chooses_its_bits_by_the_budget(how):
 def test_impossible_budgets_are_refused(how, said):
     with pytest.raises(ValueError, match=said):
         Shared(bits=4, select=prunable, **how)
+
+
+def test_the_optimum_of_many_clusters():
+    weight = torch.randn(20_000, generator=torch.Generator().manual_seed(0))
+    made = Codebook.of(weight, 12, init=optimal)
+    assert len(made.centroid_K) == 4096
+    assert float((made.values() - weight).abs().max()) < 0.1

@@ -227,3 +227,15 @@ def test_a_centroid_takes_the_mean_of_what_its_members_remember(name):
 def test_values_that_stay_do_not_move_with_their_labels():
     with pytest.raises(ValueError, match="relabel_every=0"):
         Shared(2, SELECT, relabel_every=1, train=False)
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+def test_half_precision_sums_over_large_clusters(dtype):
+    layer = nn.Linear(200, 200, bias=False).to(dtype)
+    held = Shared(1, prunable).enter(layer, evidence={}, seed=0)
+    layer.weight.grad = torch.ones_like(layer.weight)
+    held.before_step_(torch.optim.SGD(layer.parameters(), lr=0.1))
+    (index,) = held.labels().values()
+    expected = index.bincount()[index].to(dtype)
+    assert torch.equal(layer.weight.grad.reshape(-1), expected)
+    assert float(expected.min()) > 10_000

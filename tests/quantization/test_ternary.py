@@ -153,3 +153,62 @@ def test_numbers_that_make_no_sense():
         Ternary(SELECT, threshold=1.5)
     with pytest.raises(ValueError, match="0 < share <= 1"):
         LowRank(0, SELECT)
+
+
+@pytest.mark.parametrize(
+    ("latent", "sparsity", "expected"),
+    [
+        ([-0.5, 0.5, -0.1, 0.0], 0.0, [-1, 1, -1, 0]),
+        ([1.0, -1.0, 1.0, -1.0], 0.5, [1, -1, 0, 0]),
+        ([0.1, -0.4, 0.2, 0.3], 0.5, [0, -1, 0, 1]),
+        ([0.0, 0.0, 0.0, 2.0], 0.5, [0, 0, 0, 1]),
+    ],
+)
+def test_a_constant_sparsity_prunes_exactly_that_many_and_keeps_the_signs(latent, sparsity, expected):
+    layer = nn.Linear(4, 1, bias=False)
+    with torch.no_grad():
+        layer.weight.copy_(torch.tensor([latent]))
+    Ternary(prunable, sparsity=sparsity).enter(layer, evidence={}, seed=0)
+    assert layer.weight.tolist() == [expected]
+
+
+def test_a_step_that_a_scaler_skips_changes_no_scales():
+    model = net()
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+    at_work = Phases(model, optimizer, [Phase("t", 1, Constant(0.1), Ternary(SELECT))], 10, closures=True)
+    at_work.start_update()
+    before = {name: value.clone() for name, value in model.state_dict().items()}
+    for weight in model.parameters():
+        weight.grad = torch.full_like(weight, torch.inf)
+    at_work.before_step(optimizer)
+    at_work.settle()
+    assert all(torch.equal(value, before[name]) for name, value in model.state_dict().items())
+    assert all(scale.tolist() == [1, 1] for scale in at_work.held.scales.values())
+
+
+@pytest.mark.parametrize("kind", ["SGD", "Adam", "AdamW", "NAdam", "RMSprop", "Rprop", "Adagrad"])
+def test_the_scales_learn_by_any_optimizer_at_the_rate_of_the_weights(kind):
+    model = net()
+    groups = [
+        {"params": [p for p in model.parameters() if p.dim() == 1], "lr_scale": 2.0},
+        {"params": [p for p in model.parameters() if p.dim() == 2]},
+    ]
+    optimizer = getattr(torch.optim, kind)(groups, lr=0.01)
+    at_work = Phases(model, optimizer, [Phase("t", 1, Constant(0.1), Ternary(SELECT, initial=1))], 10)
+    train(model, optimizer, at_work, 1)
+    (group,) = at_work.held._sibling.param_groups
+    assert group["lr"] == 0.1
+    assert not group.get("weight_decay")
+    assert all(scale.tolist() != [1, 1] for scale in at_work.held.scales.values())
+
+
+def test_low_rank_leaves_alone_what_its_factors_are_larger_than():
+    layer = nn.Linear(1, 8, bias=False)
+    before = layer.weight.detach().clone()
+    held = LowRank(0.5, prunable).enter(layer, evidence={}, seed=0)
+    with torch.no_grad():
+        layer.weight.add_(torch.randn(8, 1))
+    moved = layer.weight.detach().clone()
+    held.project_()
+    assert torch.equal(layer.weight, moved)
+    assert not torch.equal(moved, before)

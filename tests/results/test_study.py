@@ -3,6 +3,7 @@
 import json
 import math
 import random
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -11,9 +12,9 @@ from dsd.results import diverged, records
 from dsd.results import statistics as st
 from dsd.results.analysis import analyse
 from dsd.results.figures import COLOURS, forest, points, weights
-from dsd.results.learning import curves
+from dsd.results.learning import _mean_curve, curves
 from dsd.results.store import Store
-from dsd.results.study import Arm, Claim, Metric, Row, Study, belongs, command, missing
+from dsd.results.study import Arm, Claim, Metric, Row, Study, belongs, command, missing, values
 
 ERROR = Metric("test/error1", "test error", "%", "lower")
 HELD_OUT = Metric("val/error1", "error held out", "%", "lower")
@@ -365,3 +366,31 @@ def test_equal_counts_of_errors_are_ties():
     noisy = [result("dsd", seed, 100 * (1 - np.float64(np.float32(1 - 0.0082)))) for seed in (0,)]
     (one,) = records.collect(STUDY, noisy)
     assert one["test"]["test/error1"] == 0.82
+
+
+def test_learning_curves_are_means_of_what_was_measured(kept):
+    key = STUDY.watched.key
+    made = [r | {"curve": {"epoch": [1, 2, 3], key: [6.0, None, 5.0]}} for r in kept if r["arm"] == "finetune"]
+    made += [r | {"curve": {"epoch": [1, 3], key: [4.0, 3.0]}} for r in kept if r["arm"] == "dsd"][:1]
+    made += [r | {"curve": {"epoch": [1, 2, 3], key: [4.0, 4.0, 4.0]}} for r in kept if r["arm"] == "dsd"][1:]
+    text = curves(analyse(STUDY, made), made).words
+    assert "finetune ends at 5.00" in text
+    assert "DSD ends at 3.88" in text, "(3 + 7 x 4) / 8"
+    assert _mean_curve(made[:8], 0, key) == ([1, 3], [6.0, 5.0])
+
+
+def test_where_more_is_better_the_lower_curves_are_cut_off(kept, monkeypatch):
+    limits = []
+    monkeypatch.setattr("dsd.results.learning.to_svg", lambda canvas: limits.append(canvas.axes[0].get_ylim()) or "")
+    key = STUDY.watched.key
+    study = replace(STUDY, metrics=(ERROR, replace(HELD_OUT, better="higher")))
+    rising = [r | {"curve": r["curve"] | {key: [1.0, *range(90, 89 + len(r["curve"][key]))]}} for r in kept]
+    figure = curves(analyse(study, rising), rising)
+    assert "lower curves are cut off" in figure.title
+    assert 1 < limits[0][0] < 90 < max(max(r["curve"][key]) for r in rising) < limits[0][1]
+
+
+def test_seeds_that_an_arm_does_not_declare_do_not_count(kept):
+    fewer = replace(STUDY, seeds=(0, 1, 2))
+    assert set(values(fewer, kept, "dsd", ERROR)) == {0, 1, 2}
+    assert analyse(fewer, kept).judged[0].comparison.effect.n == 3

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import nn
 
-from dsd.sparsity import Mask, Sparse, density, prunable
+from dsd.sparsity import Gradual, Mask, Sparse, density, prunable
 from dsd.sparsity.allocation import across_layers, erk, per_layer, uniform
 from dsd.sparsity.criteria import Movement, Taylor, magnitude, random
 from dsd.sparsity.granularity import block, element, filter, kernel, n_of_m, vector
@@ -218,3 +218,25 @@ def test_a_layer_whose_weight_is_made_from_others_is_named():
     with pytest.warns(UserWarning, match="not pruned: 1, 2, whose weight is made from other parameters"):
         Sparse(0.5).check(net)
     assert derived(nn.Sequential(nn.Linear(4, 8), nn.MultiheadAttention(8, 2, kdim=4), nn.GRUCell(4, 4))) == []
+
+
+def test_across_layers_is_exact_in_float64():
+    generator = torch.Generator().manual_seed(0)
+    for _ in range(20):
+        scores = {
+            name: torch.rand(n, dtype=torch.float64, generator=generator) for name, n in (("a", 3001), ("b", 889))
+        }
+        found = across_layers(scores, 0.5)
+        assert round(3001 * found["a"]) + round(889 * found["b"]) == 1945
+
+
+def test_neighbouring_inputs_need_inputs():
+    with pytest.raises(
+        ValueError, match=r"1: 2:4 sparsity is along the inputs, which a tensor of shape \(8,\) has not"
+    ):
+        Sparse(0.5, granularity=partial(n_of_m, n=2, m=4))._cut("1", torch.rand(8), 0.5)
+
+
+def test_gradual_pruning_goes_all_the_way():
+    with pytest.raises(ValueError, match="share=1"):
+        Gradual(0.8, every=1, ramp=0.5, share=0.5)

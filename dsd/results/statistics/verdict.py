@@ -64,7 +64,7 @@ def verdict(
     effect, sign = comparison.effect, 1 if better == "higher" else -1
     tost = equivalence(effect, margin=margin, alpha=alpha)
     p = _corrected(comparison.p, corrected_p)
-    gain = sign * effect.value
+    gain = sign * effect.value + 0.0  # never -0
     if p is None:
         why = words.without_p(effect.notes + comparison.notes, comparison.test)
         return Verdict(claim, "undecided", f"gain {words.number(gain)}; {'; '.join(why)}", effect.n, None)

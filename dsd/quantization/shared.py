@@ -188,8 +188,9 @@ class Held:
     def _summed(self, name: str, gradient: Tensor) -> Tensor:
         """Sums over the clusters, in float32 at least: in bfloat16 a sum of ones ends at 256."""
         index, gradient = self._index[name], gradient.to(torch.promote_types(gradient.dtype, torch.float32))
-        total = gradient.new_zeros(len(self.books[name].centroid_K))
-        return total.index_add_(0, index, gradient).index_select(0, index)
+        return (
+            gradient.new_zeros(len(self.books[name].centroid_K)).index_add_(0, index, gradient).index_select(0, index)
+        )
 
     def _agree_(self, optimizer: Optimizer) -> None:
         """What the optimizer remembers from before the phase, such as momentum, is the mean over the cluster."""

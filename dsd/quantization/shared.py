@@ -186,11 +186,9 @@ class Held:
         return tensor.reshape(-1).index_select(0, self._place[name])  # 5 times faster than [...]
 
     def _summed(self, name: str, gradient: Tensor) -> Tensor:
-        """Sums over the clusters, in float32 at least: in bfloat16 a sum of ones ends at 256."""
-        index, gradient = self._index[name], gradient.to(torch.promote_types(gradient.dtype, torch.float32))
-        return (
-            gradient.new_zeros(len(self.books[name].centroid_K)).index_add_(0, index, gradient).index_select(0, index)
-        )
+        wide = torch.promote_types(gradient.dtype, torch.float32)  # in bfloat16 a sum of ones ends at 256
+        index, total = self._index[name], gradient.new_zeros(len(self.books[name].centroid_K), dtype=wide)
+        return total.index_add_(0, index, gradient.to(wide)).index_select(0, index)
 
     def _agree_(self, optimizer: Optimizer) -> None:
         """What the optimizer remembers from before the phase, such as momentum, is the mean over the cluster."""

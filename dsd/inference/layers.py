@@ -56,11 +56,7 @@ class ConvolutionOf(nn.Module):
         super().__init__()
         self.matrix, self.flat = matrix, isinstance(layer, nn.Conv1d)
         self.in_channels, self.out_channels = layer.in_channels, layer.out_channels
-        self.kernel_size, self.stride, self.dilation = (
-            layer.kernel_size,
-            layer.stride,
-            layer.dilation,
-        )  # as torch says them
+        self.kernel_size, self.stride, self.dilation = layer.kernel_size, layer.stride, layer.dilation
         self.padding, self.padding_mode, self.groups = layer.padding, layer.padding_mode, layer.groups
         self.kernel_HW, self.stride_HW = _two(layer.kernel_size, 1), _two(layer.stride, 1)
         self.dilation_HW = _two(layer.dilation, 1)
@@ -109,9 +105,8 @@ class ConvolutionOf(nn.Module):
             if alone:
                 patch_KL = image_CHW[:, :: self.stride_HW[0], :: self.stride_HW[1]].reshape(self.in_channels, -1)
             else:
-                patch_KL = F.unfold(image_CHW[None], self.kernel_HW, self.dilation_HW, self.padding_HW, self.stride_HW)[
-                    0
-                ]
+                window = self.kernel_HW, self.dilation_HW, self.padding_HW, self.stride_HW
+                patch_KL = F.unfold(image_CHW[None], *window)[0]
             out_NML[number] = self.matrix.columns(patch_KL)
         if self.bias is not None:
             out_NML += self.bias[:, None]

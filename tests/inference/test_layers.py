@@ -47,18 +47,16 @@ def test_outputs_are_those_of_torch(layer, shape):
     for other in list(made.values())[1:]:
         torch.testing.assert_close(other(x), expected, atol=1e-5, rtol=1e-5)
         assert torch.equal(other.weight, layer.weight)
-        for key in (
-            "in_channels",
-            "out_channels",
-            "kernel_size",
-            "stride",
-            "padding",
-            "dilation",
-            "groups",
-            "padding_mode",
-        ):
-            if isinstance(layer, nn.Conv1d | nn.Conv2d):
-                assert getattr(other, key) == getattr(layer, key)
+
+
+@pytest.mark.parametrize(
+    "layer", [nn.Conv2d(4, 6, 3, stride=2, padding="valid"), nn.Conv1d(4, 6, 5, dilation=2, padding=2)]
+)
+def test_convolutions_say_what_torchs_say(layer):
+    shared_(layer, kept=0.3)
+    keys = "in_channels", "out_channels", "kernel_size", "stride", "padding", "dilation", "groups", "padding_mode"
+    for other in ways(layer, "codebook").values():
+        assert [getattr(other, key) for key in keys] == [getattr(layer, key) for key in keys]
 
 
 @pytest.mark.parametrize("form", [Rows, Coded, Looked])

@@ -154,6 +154,8 @@ class Phases:
         self.update, self.index, self._until = state["update"], index, 0
         self.evidence = dict(state["evidence"])
         constraint: Any = self.plan.phases[index].constraint
+        if (present := getattr(self.held, "retraining", None)) is not None:
+            present.undo_()  # what the state brings counts from the network's own dropout rates
         self.held = None if state["held"] is None else constraint.resume(self.module, state["held"])
 
     def _said(self) -> str:

@@ -8,12 +8,10 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.nn import Parameter
 from torch.optim import Optimizer
 
 from dsd.sparsity.mask import Mask
 from dsd.sparsity.product import Product
-from dsd.sparsity.retraining import Retraining
 from dsd.sparsity.sparse import Held, Sparse, of_rank_zero
 
 
@@ -59,14 +57,14 @@ class Gradual(Sparse):
 
     def enter(self, module: nn.Module, *, evidence: Mapping[str, Tensor], seed: int) -> Moving:
         weights = self.weights(module)
-        held = Moving(self, weights, self.choose_at(weights, 0.0, seed), seed, self._retraining(module, weights, seed))
+        retrains = self.l1 or self.frozen or self.rescale_dropout
+        final = self.choose_at(weights, 1.0, seed).densities() if retrains else None  # dropout goes by the ramp's end
+        held = Moving(self, module, self.choose_at(weights, 0.0, seed), seed, final)
         held.project_()
         return held
 
     def resume(self, module: nn.Module, state: Mapping[str, Any]) -> Moving:
-        mask = self.restored(module, state)
-        weights = self.weights(module)
-        held = Moving(self, weights, mask, state["seed"], self._retraining(module, weights, state["seed"]))
+        held = Moving(self, module, self.restored(module, state), state["seed"], state["densities"])
         held.begin_(state["updates"])
         held.steps = state["steps"]
         if self.regrow:
@@ -74,27 +72,17 @@ class Gradual(Sparse):
                 mine.copy_(saved)
         return held
 
-    def _retraining(self, module: nn.Module, weights: Mapping[str, Parameter], seed: int) -> Retraining | None:
-        """What else changes; dropout is rescaled by the density that the ramp leads to."""
-        if not (self.l1 or self.frozen or self.rescale_dropout):
-            return None
-        return self.retraining(module, weights, self.choose_at(weights, 1.0, seed))
-
 
 class Moving(Held):
-    """A mask in force that is chosen anew from time to time."""
+    """A mask in force that is chosen anew from time to time; with `densities`, what else retraining changes."""
 
     def __init__(
-        self,
-        constraint: Gradual,
-        weights: Mapping[str, Parameter],
-        mask: Mask,
-        seed: int,
-        retraining: Retraining | None = None,
+        self, constraint: Gradual, module: nn.Module, mask: Mask, seed: int, densities: Mapping[str, float] | None
     ) -> None:
+        weights = constraint.weights(module)
         super().__init__(weights, mask)
-        self.retraining = retraining
-        self.constraint, self.seed = constraint, seed
+        self.retraining = None if densities is None else constraint.retraining(module, weights, densities)
+        self.constraint, self.seed, self.densities = constraint, seed, densities
         self.steps = self.updates = 0
         self.latent = [w.detach().clone() for w in self._weights] if constraint.regrow else []
         self._names = list(mask)
@@ -142,4 +130,4 @@ class Moving(Held):
 
     def state_dict(self) -> dict[str, Any]:
         moving = {"steps": self.steps, "updates": self.updates, "seed": self.seed, "latent": self.latent}
-        return super().state_dict() | moving
+        return super().state_dict() | moving | {"densities": self.densities}

@@ -27,15 +27,15 @@ class Retraining:
         cls,
         module: nn.Module,
         weights: Mapping[str, Parameter],
-        mask: Mapping[str, Tensor],
+        densities: Mapping[str, float],
         l1: float,
         resting: Sequence[Parameter],
         rescale_dropout: bool,
     ) -> Retraining:
-        """In force from now on. Raises ValueError if dropout is to be rescaled and no dropout has a pruned layer behind it."""
+        """In force from now on; `densities` are the weights' kept shares. Raises ValueError if dropout is to be rescaled and no dropout has a pruned layer behind it."""
         changed = []
         if rescale_dropout:
-            kept = {id(weights[name]): float(keep.float().mean()) for name, keep in mask.items()}
+            kept = {id(weights[name]): density for name, density in densities.items()}
             waiting: list[nn.Module] = []
             for layer in module.modules():
                 if isinstance(layer, DROPOUTS):

@@ -148,16 +148,18 @@ class Sparse:
             )
         return mask
 
-    def retraining(self, module: nn.Module, weights: Mapping[str, Parameter], mask: Mask) -> Retraining:
-        """L1, resting parameters and rescaled dropout, in force from now on."""
+    def retraining(
+        self, module: nn.Module, weights: Mapping[str, Parameter], densities: Mapping[str, float]
+    ) -> Retraining:
+        """L1, resting parameters and dropout rescaled by those kept shares, in force from now on."""
         names = {plain(name): p for name, p in module.named_parameters()}
         resting = [names[name] for name in matching(names, self.frozen)]
-        return Retraining.of(module, weights, mask, self.l1, resting, self.rescale_dropout)
+        return Retraining.of(module, weights, densities, self.l1, resting, self.rescale_dropout)
 
     def _hold(self, module: nn.Module, weights: Mapping[str, Parameter], mask: Mask) -> Held:
         if not (self.l1 or self.frozen or self.rescale_dropout):
             return Held(weights, mask)
-        return Retrained(weights, mask, self.retraining(module, weights, mask))
+        return Retrained(weights, mask, self.retraining(module, weights, mask.densities()))
 
     def _score(self, name: str, weight: Tensor, evidence: Mapping[str, Tensor], seed: int) -> Tensor:
         generator = torch.Generator().manual_seed((zlib.crc32(name.encode()) << 20) ^ seed)

@@ -10,7 +10,7 @@ from torch import nn
 from dsd import Phase, Phases, Sparse
 from dsd.plan import Constant, iterated
 from dsd.sparsity import Gradual, density
-from dsd.sparsity.allocation import by_deviation, per_layer
+from dsd.sparsity.allocation import across_layers, by_deviation, per_layer
 from dsd.sparsity.balance import balance, loads, speedup
 from dsd.sparsity.dead import remove_dead_
 from dsd.sparsity.granularity import balanced, element, n_of_m
@@ -274,6 +274,25 @@ def test_gradual_pruning_takes_the_options_of_retraining_and_gives_them_back():
     go_on(model, optimizer, at_work, 2)
     assert model[2].p == 0.5
     assert not torch.equal(model[0].weight, still)
+
+
+def gradual_across_layers() -> list[Phase]:
+    constraint = Gradual(0.5, every=2, ramp=0.9, allocation=across_layers, rescale_dropout=True)
+    return [Phase("sparse", 2, Constant(0.5), constraint)]
+
+
+@pytest.mark.parametrize("fresh", [True, False], ids=["a new network", "the network that is in the phase"])
+def test_dropout_goes_on_at_its_rate_from_a_checkpoint(fresh):
+    model = net()
+    at_work, optimizer = train(model, gradual_across_layers(), 30)
+    rate, saved = model[2].p, at_work.state_dict()
+    assert rate not in (0.5, rescaled(0.5, 0.5)), "by the layer's own density"
+    other = net() if fresh else model
+    other.load_state_dict(model.state_dict())
+    again = Phases(other, optimizer, gradual_across_layers(), 20) if fresh else at_work
+    again.load_state_dict(saved)
+    assert other[2].p == rate
+    assert float(again.held.retraining.dropouts[0][1]) == 0.5, "what is put back"
 
 
 def test_dropout_in_front_of_a_layer_that_keeps_all_its_weights_stays():

@@ -42,10 +42,10 @@ def cluster(request):
     subprocess.run([ray, "stop", "--force"], check=True, capture_output=True, timeout=120, env=env)
 
 
-def start(launcher: str, runs: Path, env: dict[str, str], name: str) -> subprocess.Popen:
+def start(launcher: str, runs: Path, env: dict[str, str], name: str, *words: str) -> subprocess.Popen:
     with (runs.parent / f"{name}.log").open("w") as log:
         return subprocess.Popen(
-            [sys.executable, ROOT / "run.py", *JOBS, *LAUNCHERS[launcher], f"runs={runs}"],
+            [sys.executable, ROOT / "run.py", *JOBS, *LAUNCHERS[launcher], f"runs={runs}", *words],
             cwd=ROOT, stdout=log, stderr=subprocess.STDOUT, start_new_session=True, env=os.environ | env,
         )  # fmt: skip
 
@@ -74,7 +74,7 @@ def test_a_sweep_survives(launcher, cluster, tmp_path):
     codes = [sweep.wait(timeout=280) for sweep in both]
     said = "\n".join((tmp_path / f"{name}.log").read_text() for name in ("second", "third"))
     assert codes == [1, 1], said  # the job that raises
-    last = start(launcher, runs, cluster, "last")
+    last = start(launcher, runs, cluster, "last", "dry_run=true")
     assert last.wait(timeout=280) == 1
     told = (tmp_path / "last.log").read_text()
     assert "8 jobs: 0 done, 6 skipped, 2 failed" in told, said + told

@@ -88,6 +88,7 @@ def test_spread_of_degenerate_data_is_put_in_words() -> None:
     assert "all values of treated are equal" in answers[3].sentence
     assert "follows the other exactly" in answers[8].sentence
     assert "control has no spread" in brown_forsythe(varied, flat).sentence
+    assert "inf" not in brown_forsythe(varied, flat).sentence
     dropped = pitman_morgan(by_seed([8.0, 8.4, 8.1, 8.2]), by_seed(varied), confidence=0.95, missing="drop")
     assert "1 seed without a pair left out" in dropped.sentence
 

@@ -41,10 +41,11 @@ class Spread:
         )
         if self.p is None or self.ratio is None or self.statistic is None:
             return words.sentence(*arms, notes=words.without_p(self.notes, self.test))
-        ratio = f"ratio {words.number(self.ratio)}" + (f", {self.interval}" if self.interval else "")
+        interval = f", {self.interval}" if self.interval else ""
+        ratio = [f"ratio {words.number(self.ratio)}{interval}"] if math.isfinite(self.ratio) else []
         df = f"df {' and '.join(words.number(d) for d in self.df)}"
         found = f"{self.test} {words.number(self.statistic)}"
-        return words.sentence(*arms, ratio, found, df, words.p_value(self.p), notes=self.notes)
+        return words.sentence(*arms, *ratio, found, df, words.p_value(self.p), notes=self.notes)
 
 
 def brown_forsythe(treated: Values, control: Values) -> Spread:

@@ -108,8 +108,8 @@ class Ledger:
         for row in sparse:
             cells = [
                 f"{row.n:,}", f"{100 * row.kept / max(1, row.n):.1f}", f"{row.weight_bits:g}", f"{row.weight_bits_coded:.2f}",
-                str(row.index_bits or "map"), f"{row.index_bits_coded:.2f}", f"{100 * row.uncoded_bytes / row.fp32_bytes:.2f}",
-                f"{100 * row.total / row.fp32_bytes:.2f}",
+                str(row.index_bits or "map"), f"{row.index_bits_coded:.2f}", _share(row.uncoded_bytes, row.fp32_bytes),
+                _share(row.total, row.fp32_bytes),
             ]  # fmt: skip
             beside = [_percent(published, row.name)] if published else []
             table.add_row(row.name, *cells, *beside, f"{row.total:,}")
@@ -119,7 +119,7 @@ class Ledger:
         own = sum(row.n for row in others if row.form != "tied")  # the file has tied ones once
         table.add_row(f"{len(others)} others", f"{own:,}", *blank, f"{rest:,}")
         table.add_row("around them", "", *blank, f"{sum(self.around.values()):,}")
-        total = [f"{self.fp32_bytes // 4:,}", *[""] * (len(heads) - 2), f"{100 / self.ratio:.2f}"]
+        total = [f"{self.fp32_bytes // 4:,}", *[""] * (len(heads) - 2), _share(self.size, self.fp32_bytes)]
         table.add_row(
             f"file, {self.ratio:.1f}x", *total, *([_percent(published, "total")] if published else []), f"{self.size:,}"
         )
@@ -142,6 +142,11 @@ class Ledger:
                 f"Positions and values take {self.stream_bytes:,} bytes, {share:+.1f} % beside the order-0 bound of {self.shannon_bytes:,.0f}."
             )
         return lines
+
+
+def _share(part: float, whole: int) -> str:
+    """In %; of nothing there is none."""
+    return f"{100 * part / whole:.2f}" if whole else "–"
 
 
 def _percent(published: Mapping[str, Mapping[str, float]] | None, name: str) -> str:

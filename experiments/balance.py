@@ -4,7 +4,7 @@ The time of a sparse matrix-vector product over N processing elements is that of
 Matrices: an LSTM layer of ESE's size and AlexNet's fc7, both drawn with rows of different scale (nobody publishes the
 trained ones), and trained matrices given as FILE:PARAMETER. Published, at 10 % density: 6.2x balanced, 5.5x plain.
 With `timed` as the first word the bench's own matrices are split over workers as ESE does, the rows of each multiplied by
-this machine alone on one thread, and the slowest worker counts. Writes experiments/balance/results.json (timed.json),
+this machine alone on one thread, the best of five turns, and the slowest worker counts. What is not measured again stays. Writes experiments/balance/results.json (timed.json),
 report.md and speedup.svg.
 """
 
@@ -117,8 +117,9 @@ def report(results: dict[str, list[dict[str, float]]], times: list[dict[str, Any
     lines += ["", published, "", "![speed-up against sparsity](speedup.svg)", ""]
     if times:
         lines += [
-            "The bench's layers, drawn, split over workers and timed (`python -m experiments.balance timed`): the slowest worker's", 
-            "time over that of the dense matrix split alike, each worker alone on one thread of this CPU; by the model beside.", "",
+            "The bench's layers, drawn, split over workers and timed (`python -m experiments.balance timed`): the time of the dense matrix",
+            "split alike over that of the pruned one, the slowest worker's each, alone on one thread of a CPU, the best of five turns; by the",
+            "model beside.", "",
             "| layer | workers | balanced | plain | balanced, model | plain, model |", "|---|---|---|---|---|---|",
         ]  # fmt: skip
     for row in times:
@@ -127,6 +128,20 @@ def report(results: dict[str, list[dict[str, float]]], times: list[dict[str, Any
             f"{row['model balanced']:.2f}x | {row['model plain']:.2f}x |"
         )
     return "\n".join([*lines, ""] if times else lines)
+
+
+def trained(word: str) -> dict[str, Tensor]:
+    """The matrix that FILE:PARAMETER names, by both. Ends the command where there is none."""
+    file, _, name = word.rpartition(":")
+    if not file:
+        sys.exit(f"{word} names no parameter: give FILE:PARAMETER")
+    try:
+        state = load_weights(Path(file))
+    except (OSError, ValueError) as error:
+        sys.exit(str(error))
+    if name not in state or state[name].dim() < 2:
+        sys.exit(f"{file} has no matrix {name!r}; it has {', '.join(n for n, w in state.items() if w.dim() > 1)}")
+    return {f"{Path(file).stem}: {name}, trained": state[name]}
 
 
 def main(words: list[str]) -> None:
@@ -144,9 +159,10 @@ def main(words: list[str]) -> None:
     times = json.loads(path.read_text())["rows"] if path.exists() else []
     matrices = {"LSTM 665 to 4096, drawn": drawn(4096, 665, 0.15), "fc7 4096 to 4096, drawn": drawn(4096, 4096, 0.15)}
     for word in words:
-        file, _, name = word.rpartition(":")
-        matrices[f"{name}, trained"] = load_weights(Path(file))[name]
-    results = {name: measured(weight) for name, weight in matrices.items()}
+        matrices |= trained(word)
+    path = HERE / "results.json"
+    before = json.loads(path.read_text()) if path.exists() else {}
+    results = before | {name: measured(weight) for name, weight in matrices.items()}
     atomic_write(HERE / "results.json", json.dumps(results, indent=1) + "\n")
     atomic_write(HERE / "speedup.svg", picture(results).file)
     atomic_write(HERE / "report.md", report(results, times))

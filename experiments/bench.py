@@ -4,7 +4,6 @@ The figures: speed-up of the nine layers at batch 1 beside the published ones, a
 Nothing is measured here. To measure again: `dsd bench -o experiments/bench/results.json`, on a machine that is quiet.
 """
 
-import json
 import sys
 from collections.abc import Mapping
 from pathlib import Path
@@ -13,8 +12,10 @@ from typing import Any
 import matplotlib as mpl
 from matplotlib.figure import Figure as Canvas
 
+from dsd.inference.bench import picked
 from dsd.inference.published import speedup
 from dsd.inference.report import sentences, tables
+from dsd.inference.session import read
 from dsd.results.figures import COLOURS, INK, Figure, style, to_svg
 from dsd.results.store import atomic_write
 
@@ -113,7 +114,7 @@ def short(result: Mapping[str, Any]) -> str:
         papers = {b: f"{speedup('Core i7-5930K', b, name):.1f}x, {speedup('Titan X', b, name):.1f}x" for b in (1, 64)}
         lines.append(
             f"| {name}, {100 * by[1]['density']:.0f} % | **{cells['sparse']}** | {cells['codebook']} | {cells['SciPy']} | {cells['CSR int64']} | "
-            f"{papers[1]} | {100 * by[1]['arms']['sparse']['share']:.0f} % | {_gain(by[8], by[8]['pick']):.1f}x | {_gain(by[64], by[64]['pick']):.1f}x | {papers[64]} |"
+            f"{papers[1]} | {100 * by[1]['arms']['sparse']['share']:.0f} % | {_gain(by[8], picked(by[8])):.1f}x | {_gain(by[64], picked(by[64])):.1f}x | {papers[64]} |"
         )
     return "\n".join(lines)
 
@@ -125,7 +126,10 @@ def _gain(row: Mapping[str, Any], arm: str) -> float:
 
 def main(words: list[str]) -> None:
     path = Path(words[0]) if words else HERE / "results.json"
-    result = json.loads(path.read_text())
+    try:
+        result = read(path)
+    except (OSError, ValueError) as error:
+        sys.exit(str(error))
     measured = {row["batch"] for row in result.get("layers", ())}
     atomic_write(path.parent / "report.md", report(result))
     if measured >= {1, 64}:

@@ -117,10 +117,12 @@ def measure(name: str, root: Path, folder: Path, *, evaluates: bool, most: int |
 def main(words: list[str]) -> int:
     """The exit code."""
     asked = argparse.ArgumentParser("python -m experiments.pretrained", description=(__doc__ or "").splitlines()[0])
-    asked.add_argument("networks", nargs="*", choices=[*NETWORKS, []], help="default: all")
+    asked.add_argument("networks", nargs="*", help=f"of {', '.join(NETWORKS)}; default: all")
     asked.add_argument("--no-eval", action="store_true", help="bytes, and the report of what is there")
     asked.add_argument("--report", action="store_true", help="only the report and the figures, from the results")
     given = asked.parse_args(words)
+    if unknown := [name for name in given.networks if name not in NETWORKS]:
+        asked.error(f"there is no network {unknown[0]}; there are {', '.join(NETWORKS)}")
     root = where(None)
     if root is None and not given.report:
         print("DSD_DATA names no folder: it must have pretrained/ and imagenet/ (README, Data)", file=sys.stderr)

@@ -130,6 +130,19 @@ def test_what_can_not_be_stored_is_named():
         compress(small(), index_bits=1)
 
 
+def test_what_is_no_text_is_named():
+    for state, meta in (({"w": torch.ones(2)}, {"a": 1}), ({1: torch.ones(2)}, {}), ({"w\ud800": torch.ones(2)}, {})):
+        with pytest.raises(ValueError, match="texts in UTF-8; found"):
+            compress(state, meta=meta)
+
+
+@pytest.mark.parametrize("state", [{}, {"e": torch.empty(0)}, {"e.weight": torch.empty(0, 3)}], ids=len)
+def test_a_file_of_no_entries_has_a_ledger(state):
+    ledger = compress(state).ledger
+    assert "–" in ledger.as_text()
+    assert ledger.ratio == 0
+
+
 def test_the_ledger_adds_up_and_knows_the_bound():
     state = {"w": pruned(400, 300, keep=0.09, bits=5), "b": torch.randn(300, generator=G)}
     made = compress(state, coder="ans")

@@ -5,9 +5,11 @@ import shutil
 from pathlib import Path
 
 import pytest
+import torch
 
+from dsd.inference.timing import Timing
 from dsd.results import records
-from experiments import balance, bench, deep_compression, forms, tradeoff_report, ttq
+from experiments import balance, bench, deep_compression, forms, pretrained, tradeoff_report, ttq
 from experiments.__main__ import HERE, NAMES, main
 from tests.warm import call
 
@@ -98,6 +100,47 @@ def test_the_bench_report_comes_from_its_results():
 def test_the_balance_report_comes_from_its_results():
     results, timed = (json.loads((HERE / "balance" / name).read_text()) for name in ("results.json", "timed.json"))
     assert balance.report(results, timed["rows"]) == (HERE / "balance" / "report.md").read_text()
+
+
+def test_what_balance_measures_again_drives_nothing_out(tmp_path, monkeypatch):
+    for name in ("one", "two"):
+        torch.save({"fc.weight": torch.randn(64, 64)}, tmp_path / f"{name}.pt")
+    (tmp_path / "results.json").write_text(json.dumps({"old, trained": balance.measured(torch.randn(64, 64))}))
+    monkeypatch.setattr(balance, "HERE", tmp_path)
+    monkeypatch.setattr(balance, "drawn", lambda rows, columns, spread: torch.randn(64, 64))
+    balance.main([f"{tmp_path / name}.pt:fc.weight" for name in ("one", "two")])
+    found = json.loads((tmp_path / "results.json").read_text())
+    assert len(found) == 5
+    assert {"old, trained", "one: fc.weight, trained", "two: fc.weight, trained"} < found.keys()
+    assert "two: fc.weight, trained" in (tmp_path / "report.md").read_text()
+
+
+def test_the_slowest_worker_is_timed(monkeypatch):
+    turns = iter((3.0, 5.0, 4.0))
+    monkeypatch.setattr(
+        balance, "interleaved", lambda arms, rounds: (t := next(turns)) and {n: Timing(9, t, 9, 5, 5) for n in arms}
+    )
+    assert balance.timed(torch.randn(9, 8), 3) == {"dense": 5.0, "plain": 5.0, "balanced": 5.0}
+
+
+@pytest.mark.parametrize(
+    ("command", "word", "told"),
+    [
+        (balance, "fc", "fc names no parameter: give FILE:PARAMETER"),
+        (balance, "none.pt:fc.weight", "none.pt"),
+        (balance, "there.pt:fc.weigth", "there.pt has no matrix 'fc.weigth'; it has fc.weight"),
+        (bench, "none.json", "none.json"),
+        (pretrained, "foo", "there is no network foo; there are "),
+    ],
+    ids=["no parameter", "no file", "no matrix", "no results", "no network"],
+)
+def test_a_misspelt_word_is_named(command, word, told, tmp_path, monkeypatch, capsys):
+    torch.save({"fc.weight": torch.ones(2, 2)}, tmp_path / "there.pt")
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(SystemExit) as ended:
+        command.main([word])
+    assert told in f"{ended.value} {capsys.readouterr().err}"
+    assert ended.value.code not in (0, None)
 
 
 def test_the_report_of_the_tradeoff_and_its_figures_come_from_its_records(tmp_path):

@@ -84,7 +84,10 @@ class Writer:
         self.bytes(kind, bytes(out))
 
     def text(self, kind: str, value: str) -> None:
-        encoded = value.encode()
+        try:
+            encoded = value.encode()
+        except (AttributeError, UnicodeEncodeError) as error:
+            raise ValueError(f"names and notes are texts in UTF-8; found {value!r} ({error})") from None
         if len(encoded) > TEXT:
             raise ValueError(f"a text of {len(encoded):,} bytes, at most {TEXT:,} are possible: {value[:40]!r}...")
         self.varint(kind, len(encoded))

@@ -7,7 +7,7 @@ first is all that memory allows, one near the second all that the kernel does wi
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import asdict
 from functools import partial
 from typing import Any
@@ -68,7 +68,7 @@ def rates(batches: Iterable[int]) -> dict[int, dict[str, float]]:
 def layer(
     name: str, batches: Iterable[int], *, rounds: int, compiled: Callable[..., Any] | None, reads: float, cached: Any
 ) -> list[dict[str, Any]]:
-    """A row for each batch: timings of the arms, their bytes and share of the bandwidth, and what the runtime picks."""
+    """A row for each batch: timings of the arms, their bytes and share of the bandwidth."""
     width, rows, density = LAYERS[name]
     weight = drawn(rows, width, density)
     arms, held = products(weight, compiled)
@@ -88,9 +88,15 @@ def layer(
                 row[arm]["of_rate"] = kept * batch / timing.median / cached[batch][arm]
             if batch == 1:
                 row[arm] |= per_call(partial(arms[arm], x))
-        pick = "sparse" if faster("linear", "sparse", density=kept / weight.numel(), batch=batch) else "dense"
-        found.append({"layer": name, "batch": batch, "kept": kept, "density": density, "pick": pick, "arms": row})
+        found.append({"layer": name, "batch": batch, "kept": kept, "density": density, "arms": row})
     return found
+
+
+def picked(row: Mapping[str, Any]) -> str:
+    """The form that the runtime, by its stored table, gives a layer's row at its batch."""
+    width, rows, _ = LAYERS[row["layer"]]
+    pays = faster("linear", "sparse", density=row["kept"] / (width * rows), batch=row["batch"])
+    return "sparse" if pays else "dense"
 
 
 def crossover(*, rounds: int = 5, size: int = 2048) -> dict[str, Any]:

@@ -35,7 +35,7 @@ def stored(path: Path = STORED) -> dict[str, Any]:
         found: dict[str, Any] = json.loads(path.read_text())
         for kind, form in product(KINDS, ("sparse", "coded")):
             faster(kind, form, density=0.5, batch=1, table=found)
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         raise ValueError(
             f"{path} is no table of dsd bench --write-crossover ({type(error).__name__}: {error}); measure it again"
         ) from error

@@ -18,18 +18,19 @@ from dsd.inference.matrices import Coded, Looked, Matrix, Rows
 
 Layer = nn.Linear | nn.Conv1d | nn.Conv2d
 FORMS = ("dense", "sparse", "codebook")
-HOOKS = ("_forward_pre_hooks", "_forward_pre_hooks_with_kwargs", "_forward_hooks", "_forward_hooks_with_kwargs")
+HOOKS = tuple(
+    f"_forward_{kind}"
+    for kind in ("pre_hooks", "pre_hooks_with_kwargs", "hooks", "hooks_with_kwargs", "hooks_always_called")
+)  # torch's own dictionaries
 
 
 class LinearOf(nn.Module):
     """`nn.Linear` over a matrix. `weight` is made anew when asked for: nothing keeps it."""
 
-    bias: Tensor | None
-
     def __init__(self, matrix: Matrix, bias: Tensor | None) -> None:
         super().__init__()
         self.matrix, self.in_features, self.out_features = matrix, matrix.width, matrix.rows
-        self.register_buffer("bias", None if bias is None else bias.detach())
+        self.bias = _held(bias)
 
     @property
     def weight(self) -> Tensor:
@@ -42,15 +43,13 @@ class LinearOf(nn.Module):
             return _whole(self, x)
         if isinstance(self.matrix, Looked):
             return F.linear(x, self.matrix.dense(), self.bias)
-        out: Tensor = self.matrix(x.reshape(-1, x.shape[-1]))
+        out: Tensor = self.matrix(x.flatten(0, -2) if x.dim() > 1 else x[None])
         out = out if self.bias is None else out + self.bias
         return out.reshape(*x.shape[:-1], self.out_features)
 
 
 class ConvolutionOf(nn.Module):
     """`nn.Conv2d`, or `nn.Conv1d` as one of height 1, without groups, over a matrix (kernels, channels x height x width)."""
-
-    bias: Tensor | None
 
     def __init__(self, layer: nn.Conv1d | nn.Conv2d, matrix: Matrix) -> None:
         super().__init__()
@@ -66,7 +65,7 @@ class ConvolutionOf(nn.Module):
             self.padding_HW = (down, right)
         elif layer.padding != "valid":
             self.padding_HW = _two(layer.padding, 0)
-        self.register_buffer("bias", None if layer.bias is None else layer.bias.detach())
+        self.bias = _held(layer.bias)
 
     @property
     def weight(self) -> Tensor:
@@ -162,7 +161,7 @@ def replace_(net: nn.Module, name: str, layer: nn.Module) -> None:
     """`layer` stands at every place of `net` where the module called `name` stood, and is called with its hooks."""
     old = net.get_submodule(name)
     for hooks in HOOKS:
-        getattr(layer, hooks).update(getattr(old, hooks))
+        setattr(layer, hooks, getattr(old, hooks))  # the same, so that a hook's handle still removes it
     for parent in list(net.modules()):
         for child, module in list(parent._modules.items()):  # named_children leaves out what comes twice
             if module is old:
@@ -177,6 +176,11 @@ def _plain(layer: Any) -> bool:
     reach = [d * (k - 1) for d, k in zip(layer.dilation, layer.kernel_size, strict=True)]
     even = layer.padding != "same" or all(r % 2 == 0 for r in reach)  # else there are more zeros on the right
     return layer.groups == 1 and layer.padding_mode == "zeros" and even
+
+
+def _held(bias: Tensor | None) -> nn.Parameter | None:
+    """A parameter, by which networks ask for their device and dtype."""
+    return None if bias is None else nn.Parameter(bias.detach(), requires_grad=False)
 
 
 def _whole(layer: nn.Module, x: Tensor) -> Tensor:

@@ -101,6 +101,7 @@ def convert_(
     table = stored() if crossover is None else stored(Path(crossover))
     chosen: dict[str, nn.Module] = {}
     parts: list[Part] = []
+    example = (example,) if isinstance(example, Tensor) else example
     layers = convertible(net)
     sequences = sequential(net) if form != "dense" else {}
     if form != "dense" and ("" in layers or "" in sequences):

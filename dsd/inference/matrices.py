@@ -158,7 +158,8 @@ class Coded(Matrix):
         start = torch.zeros(made.rows + 1, dtype=torch.int32)
         start[1:] = keep.sum(1).cumsum(0)
         made.register_buffer("start", start)
-        made.register_buffer("column", torch.from_numpy(keep.nonzero()[:, 1].numpy().astype(np.uint16)))
+        column = keep.nonzero()[:, 1].numpy().astype(np.uint16).view(np.int16)  # pickle knows no torch.uint16
+        made.register_buffer("column", torch.from_numpy(column))
         made.register_buffer("index", index)
         made.register_buffer("book", book)
         return made
@@ -168,7 +169,7 @@ class Coded(Matrix):
     def _product(self, x_KN: Tensor) -> Tensor:
         if self.book.dtype != torch.float32:
             raise ValueError(NOT_FLOAT32)
-        weight = (self.start.numpy(), self.column.numpy(), self.index.numpy(), self.book.numpy())
+        weight = (self.start.numpy(), self.column.numpy().view(np.uint16), self.index.numpy(), self.book.numpy())
         if not len(weight[1]):
             return x_KN.new_zeros(self.rows, x_KN.shape[1])
         if x_KN.shape[1] > FEW:
@@ -179,7 +180,7 @@ class Coded(Matrix):
     def dense(self) -> Tensor:
         out_MK = torch.zeros(self.rows, self.width)
         row = torch.repeat_interleave(torch.arange(self.rows), self.start.diff())
-        out_MK[row, self.column.long()] = self.book[self.index.int()]
+        out_MK[row, self.column.long() & 0xFFFF] = self.book[self.index.int()]
         return out_MK
 
 

@@ -105,7 +105,12 @@ class SequenceOf(nn.Module):
         if hx is None:
             zero = x_TBI.new_zeros(len(self.inputs), x_TBI.shape[1], self.hidden_size)
             return (zero, zero) if self.mode == "LSTM" else (zero,)
-        given = tuple(hx) if self.mode == "LSTM" else (hx,)
+        given = tuple(hx) if self.mode == "LSTM" and not isinstance(hx, Tensor) else (hx,)
+        shape = (len(self.inputs), *(() if alone else (x_TBI.shape[1],)), self.hidden_size)
+        found = [tuple(part.shape) if isinstance(part, Tensor) else type(part).__name__ for part in given]
+        if found != [shape] * (2 if self.mode == "LSTM" else 1):
+            what = "(h, c), each" if self.mode == "LSTM" else "a tensor"
+            raise ValueError(f"the state of this {self.mode} is {what} of shape {shape}; found {found}")
         return tuple(part[:, None] for part in given) if alone else given
 
     def _as_given(self, input: Tensor | PackedSequence, out_TBH: Tensor, alone: bool) -> Any:
@@ -154,6 +159,8 @@ def called_(net: nn.Module) -> None:
             replace_(net, name, RecurrentOf(module))
         elif isinstance(module, nn.TransformerEncoderLayer):
             module.activation_relu_or_gelu = 0  # so torch leaves its fast path, which takes dense weights
+        elif isinstance(module, nn.TransformerEncoder):
+            module.enable_nested_tensor = module.use_nested_tensor = False  # nor packs padded batches for it
 
 
 def sequential(net: nn.Module) -> dict[str, nn.RNNBase]:

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from dsd.inference.bench import CONVOLUTIONS
+from dsd.inference.bench import CONVOLUTIONS, picked
 from dsd.inference.crossover import KINDS
 from dsd.inference.energy import modelled, sentence
 from dsd.inference.networks import WHY_NOT, expected
@@ -113,13 +113,12 @@ def _layers(result: Mapping[str, Any], batch: int) -> Table:
     for row in (row for row in result["layers"] if row["batch"] == batch):
         arms = row["arms"]
         peer = min(arms[name]["median"] for name in ("dense", "compiled") if name in arms)
-        runtime = arms[row["pick"]]["median"]
+        pick = picked(row)
+        runtime = arms[pick]["median"]
         times = [_time(arms[name], per=batch) if name in arms else "-" for name in _arms(result)]
         papers = [f"{speedup(machine, batch, row['layer']):.2f}x" if (machine, batch) in MICROSECONDS else "-" for machine in
                   ("Core i7-5930K", "Titan X", "Tegra K1")]  # fmt: skip
-        rows.append(
-            [row["layer"], f"{100 * row['density']:.0f} %", *times, row["pick"], f"{peer / runtime:.2f}x", *papers]
-        )
+        rows.append([row["layer"], f"{100 * row['density']:.0f} %", *times, pick, f"{peer / runtime:.2f}x", *papers])
     head = ["layer", "kept", *_arms(result), "picked", "gain", "i7", "Titan X", "TK1"]
     title = f"Batch {batch}: microseconds an input; gain of the runtime's pick over the faster dense one, and the papers' gains"
     return Table(title, head, rows)

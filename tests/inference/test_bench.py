@@ -13,6 +13,7 @@ from torch import nn
 
 from dsd.command import main
 from dsd.inference import bench, networks, session
+from dsd.inference.bench import picked
 from dsd.inference.energy import counters, gpus, measured, modelled, per_call, reading, sentence
 from dsd.inference.networks import NETWORKS, pruned_
 from dsd.inference.peers import ARMS, products
@@ -192,7 +193,7 @@ def result():
 def test_a_row_says_time_bytes_and_share(result):
     (row,) = result["layers"]
     sparse = row["arms"]["sparse"]
-    assert row["pick"] == "sparse"
+    assert picked(row) == "sparse"
     assert sparse["bytes"] == 8 * row["kept"] + 4 * 2401 + 4 * (1201 + 2400)
     assert sparse["share"] == pytest.approx(sparse["bytes"] / sparse["median"] / 1e10)
     assert sparse["of_rate"] > 0

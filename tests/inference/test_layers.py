@@ -1,6 +1,7 @@
 """Layers over a matrix do what torch's layers do."""
 
 import copy
+import pickle
 
 import pytest
 import torch
@@ -8,6 +9,7 @@ from torch import nn
 from torch.nn.utils import prune
 
 from dsd.inference.layers import candidates, convertible, replace_, wrapped
+from dsd.inference.loading import convert_
 from dsd.inference.matrices import Coded, Looked, Rows
 from tests.inference.networks import shared_
 
@@ -25,6 +27,7 @@ def ways(layer, form="sparse"):
         (nn.Conv2d(4, 6, 3), (2, 4, 9, 8)),
         (nn.Conv2d(4, 6, 1), (3, 4, 5, 7)),
         (nn.Conv2d(4, 6, 1, stride=2, bias=False), (3, 4, 5, 7)),
+        (nn.Conv2d(4, 6, 1, stride=(2, 1)), (3, 4, 5, 7)),
         (nn.Conv2d(4, 6, 1, padding=1), (1, 4, 5, 7)),
         (nn.Conv2d(4, 6, (3, 5), stride=(2, 1), padding=(1, 2), dilation=(1, 2)), (2, 4, 12, 14)),
         (nn.Conv1d(4, 6, 5, stride=2, padding=2), (2, 4, 21)),
@@ -104,6 +107,34 @@ def test_a_replaced_layer_keeps_its_hooks():
     net[0].register_forward_hook(lambda module, inputs, output: output + 1)
     replace_(net, "0", nn.Identity())
     assert torch.equal(net(torch.ones(2)), torch.full((2,), 2.0))
+
+
+def test_a_hooks_handle_removes_it_from_the_layer_that_came_instead():
+    net = nn.Sequential(nn.Linear(3, 3))
+    handle = net[0].register_forward_hook(lambda module, inputs, output: output + 1, always_call=True)
+    replace_(net, "0", nn.Identity())
+    handle.remove()
+    assert torch.equal(net(torch.ones(2)), torch.ones(2))
+    assert not net[0]._forward_hooks_always_called
+
+
+@pytest.mark.parametrize("form", ["sparse", "codebook"])
+def test_a_network_says_its_dtype_by_its_parameters_and_goes_through_pickle(form):
+    net = nn.Sequential(shared_(nn.Linear(300, 100), kept=0.05))
+    x = torch.randn(2, 300)
+    convert_(net, form=form)
+    assert next(net.parameters()).dtype == torch.float32
+    assert not any(p.requires_grad for p in net.parameters())
+    assert torch.equal(pickle.loads(pickle.dumps(net))(x), net(x))
+
+
+@pytest.mark.filterwarnings("ignore:Initializing zero-element tensors")
+@pytest.mark.parametrize("form", [Rows, Coded])
+def test_a_layer_without_inputs_gives_its_bias(form):
+    layer = nn.Linear(0, 4).requires_grad_(False)
+    made = wrapped(layer, form.of(layer.weight))
+    for shape in ((2, 0), (2, 3, 0), (0,)):
+        assert torch.equal(made(torch.ones(shape)), layer(torch.ones(shape)))
 
 
 def test_a_shared_layer_is_replaced_everywhere():

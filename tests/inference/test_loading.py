@@ -112,6 +112,8 @@ def test_errors(tmp_path):
         dsd.load(data[:-9] + bytes(9))
     with pytest.raises(ArchiveError, match="there is no file"):
         dsd.load(tmp_path / "none.dsd")
+    with pytest.raises(ValueError, match=r"none\.json is no table of dsd bench --write-crossover"):
+        dsd.load(data, form="sparse", crossover=tmp_path / "none.json")
 
 
 TABLE = {"linear": {"sparse": {"1": 0.4, "8": 0.2, "64": 0.3}}}
@@ -180,6 +182,24 @@ def test_an_encoder_of_torch_calls_its_layers():
         net.linear1.matrix.register_forward_hook(lambda *_: called.append(1))
         torch.testing.assert_close(net(x), expected, atol=1e-5, rtol=1e-5)
     assert called
+
+
+@pytest.mark.filterwarnings("ignore:The PyTorch API of nested tensors")  # torch's own, in its dense fast path
+@pytest.mark.parametrize("form", ["sparse", "codebook"])
+def test_an_encoder_takes_padded_batches(form):
+    layer = nn.TransformerEncoderLayer(64, 2, 128, batch_first=True)
+    net = shared_(nn.TransformerEncoder(layer, 2), kept=0.05).requires_grad_(False)
+    x, padded = torch.randn(3, 4, 64), torch.zeros(3, 4, dtype=torch.bool)
+    padded[0, 2:] = True
+    expected = net(x, src_key_padding_mask=padded)
+    assert any(part.form != "dense" for part in convert_(net, form=form))
+    found = net(x, src_key_padding_mask=padded)
+    torch.testing.assert_close(found[~padded], expected[~padded], atol=1e-5, rtol=1e-5)
+
+
+def test_an_example_may_be_the_tensor_itself():
+    net = nn.Sequential(shared_(nn.Linear(300, 100), kept=0.05))
+    assert [part.name for part in convert_(net, form="sparse", example=torch.randn(1, 300))] == ["0"]
 
 
 def test_an_input_may_be_given_by_name():

@@ -145,3 +145,19 @@ def test_a_byte_for_every_weight_is_looked_up_once_a_sequence(monkeypatch, way):
     torch.testing.assert_close(net(words), expected, atol=1e-5, rtol=1e-5)
     assert isinstance(matrix, {"looked": Looked, "coded": Coded}[way])
     assert calls.count(matrix) == (way == "looked")
+
+
+@pytest.mark.parametrize(
+    ("layer", "state", "found"),
+    [
+        (nn.LSTM(5, 4, num_layers=2), (torch.zeros(2, 1, 4),) * 2, r"\(2, 2, 4\); found \[\(2, 1, 4\), \(2, 1, 4\)\]"),
+        (nn.LSTM(5, 4, num_layers=2), (torch.zeros(3, 2, 4),) * 2, r"\(3, 2, 4\)"),
+        (nn.LSTM(5, 4, num_layers=2), torch.zeros(2, 2, 2, 4), r"\(h, c\), each of shape"),
+        (nn.GRU(5, 4), (torch.zeros(1, 2, 4),), r"a tensor of shape \(1, 2, 4\); found \['tuple'\]"),
+        (nn.RNN(5, 4), torch.zeros(1, 4), r"found \[\(1, 4\)\]"),
+    ],
+    ids=["another batch", "a layer too many", "one tensor", "a tuple", "no batch"],
+)
+def test_a_state_of_another_shape_is_refused(layer, state, found):
+    with pytest.raises(ValueError, match=found):
+        SequenceOf(layer)(torch.zeros(3, 2, 5), state)

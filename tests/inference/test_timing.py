@@ -31,6 +31,18 @@ def test_disturbed_turns_do_not_count_if_enough_others_do():
     assert Timing.of([(5.0, True)]) == Timing(5.0, 5.0, 5.0, 1, 0)
 
 
+@pytest.mark.parametrize("long", [True, False], ids=["a turn of one call", "a turn of many"])
+def test_a_turn_is_disturbed_if_a_core_was_taken_away_in_it(long, monkeypatch):
+    torch.set_num_threads(2)
+    taken = iter(range(1000))
+    work = {"a": lambda: time.sleep(0.03 if long else 0.001)}
+    assert interleaved(work, rounds=3)["a"].turns == 3
+    monkeypatch.setattr("dsd.inference.timing._taken", lambda: next(taken))
+    assert interleaved(work, rounds=3)["a"].quiet == 0
+    monkeypatch.setattr("dsd.inference.timing._taken", lambda: 7)
+    assert interleaved(work, rounds=3)["a"].quiet == 3
+
+
 def test_arms_take_turns():
     torch.set_num_threads(2)  # by the wall clock: of one thread only what it computes counts, and sleep is nothing
     order = []

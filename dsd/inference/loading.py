@@ -61,6 +61,7 @@ def load(
     `dsd bench --only crossover --write-crossover FILE`; else one measured elsewhere, dsd/inference/crossover.json); or, given an
     `example` (the network's arguments), each is timed on what reaches the layer. `net` is the network to fill if the archive
     doesn't say which it is. `torch.compile` takes the network as it is, in any form: sparse products stay outside its graphs.
+    They pass over pruned weights: 0 x NaN and 0 x infinity count for nothing there, and are NaN in the dense form.
     Raises ValueError (ArchiveError if the file is damaged) that says what is wrong.
     """
     if form not in FORMS:

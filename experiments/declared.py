@@ -18,13 +18,15 @@ PARTS = tuple(part for part in COUNTS if part not in ("seed", "init_from"))
 def strays(config: Mapping[str, Any], words: Iterable[str], seed: int) -> dict[str, tuple[Any, Any]]:
     """Of each value that differs: what the run's resolved config has, and what `words` and the seed mean.
 
-    Keys that only one of the two has are left out: they came or went with the program. Raises hydra's errors for words
+    Keys that only one of the two has are left out: they came or went with the program; but what was asked of the Trainer beyond
+    the declaration counts. Raises hydra's errors for words
     that are none.
     """
     *_, declared = stages(composed(*words, f"seed={seed}"))
     means = flat(_counting(OmegaConf.to_container(declared, resolve=True)))
     has = flat(_counting(config))
-    return {key: (has[key], means[key]) for key in sorted(has.keys() & means.keys()) if has[key] != means[key]}
+    asked = {key: (has[key], "without it") for key in sorted(has.keys() - means.keys()) if key.startswith("trainer.")}
+    return asked | {key: (has[key], means[key]) for key in sorted(has.keys() & means.keys()) if has[key] != means[key]}
 
 
 def as_declared(config: Mapping[str, Any], words: Iterable[str], seed: int, who: str) -> None:

@@ -27,6 +27,8 @@ def test_a_run_of_another_rate_is_not_of_the_arm_though_its_words_are_true():
     as_declared(config(*WORDS, "baseline_seed=0"), (*WORDS, "baseline_seed=${seed}"), 0, "run a")
     with pytest.raises(ValueError, match=r"run b is not as declared: data\.batch_size is 32, declared 64"):
         as_declared(config(*WORDS, "data.batch_size=32"), WORDS, 0, "run b")
+    with pytest.raises(ValueError, match=r"run c .*trainer\.limit_train_batches is 1, declared without it"):
+        as_declared(config(*WORDS, "+trainer.limit_train_batches=1"), WORDS, 0, "run c")
     other = strays(config(*WORDS, "recipe.sparse.rate.rate=0.5", "data.root=elsewhere", "track=none"), WORDS, 0)
     assert [(has, means) for has, means in other.values()] == [(0.5, 0.001)]
 

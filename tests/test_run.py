@@ -129,6 +129,9 @@ def test_init_from_another_run(finished, tmp_path):
         (["experiment=dsd_resnet18", "profile=paper", "data.root=/nonexistent"], "profile=quick"),
         (["model=timm"], "model.name has no value: model.name=... sets it"),
         (["seed=one"], "seed must be a whole number, found 'one'"),
+        (["seed=-1"], "seed (or baseline_seed) must be 0 or more, found -1"),
+        (["+trainer.fast_dev_run=true"], "something stopped the Trainer at update 1 "),
+        (["+trainer.limit_test_batches=1"], "tested on the whole test set"),
     ],
     ids=lambda value: value[0] if isinstance(value, list) else "",
 )
@@ -141,6 +144,18 @@ def test_what_is_wrong_is_said(words, says, tmp_path):
     assert [(one["seed"], one["config"]["method"]["name"]) for one in lost] == [(0, "dsd")] * (
         says == "training diverged"
     )
+
+
+def test_a_run_that_something_stopped_has_no_result_and_goes_on(tmp_path):
+    words = [*QUICK, f"runs={tmp_path}", "track=none", "checkpoint.seconds=0"]
+    code, said = call(*words, "+trainer.max_time=00:00:00:00")
+    assert code == 1
+    assert "something stopped the Trainer at update" in said
+    (folder,) = tmp_path.iterdir()
+    assert not (folder / "result.json").exists()
+    code, said = call(*words)
+    assert code == 0
+    assert [path.name for path in tmp_path.iterdir()] == [folder.name], "the same run"
 
 
 def test_a_full_disk_keeps_the_last_whole_checkpoint(tmp_path):

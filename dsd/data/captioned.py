@@ -78,6 +78,10 @@ class CaptionData(DataModule):
         if self._pictures:
             return
         pictures = self.source(self.root)
+        if not pictures:
+            raise ValueError(f"the set has no pictures: {self.source} found none below {self.root}")
+        if mute := [picture.name for picture in pictures if picture.part in PARTS and not picture.sentences]:
+            raise ValueError(f"{mute[0]} has no sentence (one of {len(mute)} such pictures): take them off the list")
         there, features = self.extractor(pictures, root=self.root, cache=self.cache)
         rows = {part: [row for row, index in enumerate(there) if pictures[index].part == part] for part in PARTS}
         if empty := [part for part in PARTS if not rows[part]]:
@@ -92,6 +96,11 @@ class CaptionData(DataModule):
             for sentence in picture.sentences
         ]
         self._pairs = [(index, numbers) for index, numbers in numbered if numbers]
+        for part in ("val", "test"):
+            if not any(self.vocabulary.numbers_of(s) for p in self._pictures[part] for s in p.sentences):
+                raise ValueError(
+                    f"no sentence of the {part} part has a word that {self.min_count} training sentences have: lower data.min_count"
+                )
         self.train_size = len(self._pairs)
         self.val_size, self.test_size = (len(self._pictures[part]) for part in ("val", "test"))
 

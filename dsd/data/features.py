@@ -162,6 +162,10 @@ class Precomputed:
             raise ValueError(f"{path} holds no features ({type(error).__name__}: {error}): fetch it again") from error
         if found.ndim != 2 or len(found) != len(pictures):
             raise ValueError(f"{path} has features of shape {found.shape}; the set has {len(pictures)} pictures")
+        if wrong := np.flatnonzero(~np.isfinite(found).all(1)).tolist():
+            raise ValueError(
+                f"{path} has no finite numbers for {pictures[wrong[0]].name} (row {wrong[0]}): fetch it again"
+            )
         return list(range(len(pictures))), np.ascontiguousarray(found, np.float32)
 
 

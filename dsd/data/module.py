@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 from collections.abc import Sequence
 from pathlib import Path
@@ -54,7 +55,12 @@ class ImageModule(DataModule):
     ) -> None:
         super().__init__()
         self.mean, self.std = tuple(map(float, mean)), tuple(map(float, std))
-        if len(self.mean) != len(self.std) or not self.mean or min(self.std) <= 0:
+        if (
+            len(self.mean) != len(self.std)
+            or not self.mean
+            or min(self.std) <= 0
+            or not all(map(math.isfinite, self.mean + self.std))
+        ):
             raise ValueError(f"need one mean and one std > 0 per channel; found mean={self.mean}, std={self.std}")
         counts = {"batch_size": batch_size, "eval_batch_size": eval_batch_size, "channels": channels, "size": size}
         wrong = [f"{name}={value}" for name, value in counts.items() if value is not None and value < 1]

@@ -6,6 +6,7 @@ import hashlib
 import io
 import json
 import logging
+import math
 import os
 import re
 from collections.abc import Sequence
@@ -17,6 +18,7 @@ import numpy.typing as npt
 import soundfile
 import torch
 from rich.progress import track
+from scipy.signal import resample_poly
 from torchaudio.functional import resample
 from torchaudio.transforms import Spectrogram
 
@@ -24,6 +26,7 @@ from dsd.data.utterances import Utterance
 
 log = logging.getLogger("dsd")
 RATE = 16000
+MOST = 1000  # phases of a kernel that changes the rate
 WINDOW, HOP = RATE // 50, RATE // 100
 BINS = WINDOW // 2 + 1
 VERSION = 1  # of what this file computes: kept features of another version are not used
@@ -49,7 +52,14 @@ def sound(utterance: Utterance) -> torch.Tensor:
         raise ValueError(
             f"{utterance.name} is {len(mono) / rate:.3f} s long, less than a window of 20 ms: take it off the list"
         )
-    return resample(mono, rate, RATE) if rate != RATE else mono
+    if not mono.isfinite().all():
+        raise ValueError(f"{utterance.name} has samples that are no finite numbers: write it anew")
+    if rate == RATE:
+        return mono
+    if (up := RATE // math.gcd(rate, RATE)) > MOST:  # torchaudio's kernel has all phases: seconds and gigabytes
+        changed: torch.Tensor = torch.from_numpy(resample_poly(mono.numpy(), up, rate // math.gcd(rate, RATE)))
+        return changed
+    return cast(torch.Tensor, resample(mono, rate, RATE))
 
 
 def spectrogram(samples: torch.Tensor) -> torch.Tensor:

@@ -114,6 +114,8 @@ class SpeechData(DataModule):
         if self._utterances:
             return
         utterances = self.source(self.root)
+        if not utterances:
+            raise ValueError(f"the set has no utterances: {self.source} found none below {self.root}")
         self._frames, self._begins = spectrograms(utterances, cache=self.cache)
         self.transcripts = [spelled(one.transcript) for one in utterances]
         dropped = sum(len(one.transcript.replace(" ", "")) for one in utterances) - sum(
@@ -135,6 +137,13 @@ class SpeechData(DataModule):
         parts["train"] = parts["train"][fits]
         if empty := [part for part in PARTS if not len(parts[part])]:
             raise ValueError(f"no utterance of the {' and '.join(empty)} part, of {len(utterances)} in the set")
+        for part in ("val", "test"):
+            if not any(self.transcripts[i] for i in parts[part]):
+                name = utterances[parts[part][0]].name
+                raise ValueError(
+                    f"no transcript of the {part} part has a letter of the alphabet ({name}: "
+                    f"{utterances[parts[part][0]].transcript!r}): spell out numbers, in {len(ALPHABET)} symbols: {''.join(ALPHABET)!r}"
+                )
         self._parts, self._utterances = parts, utterances
         self.train_size, self.val_size, self.test_size = (len(parts[part]) for part in PARTS)
 

@@ -39,12 +39,15 @@ IGNORED: tuple[str, ...] = (
     "trainer.threads",
     "trainer.enable_progress_bar",
     "trainer.log_every_n_steps",
+    "trainer.max_time",  # a run that it stops is not finished
     "trainer.num_workers",
 )
 """Dotted paths, from the top of the resolved config, of the keys that cannot change a run's numbers.
 
 A path drops the key and all below it. It is matched whole: `data.root` does not touch `model.root` or `data.x.root`.
 """
+
+SHARES = ("trainer.limit_", "trainer.overfit_batches")  # a whole number is one of batches, a fraction a share of them
 
 _IGNORED_PATHS = frozenset(tuple(path.split(".")) for path in IGNORED)
 
@@ -53,7 +56,7 @@ def run_id(config: Mapping[str, Any]) -> str:
     """The first 12 hex digits of the SHA-256 of what can change the numbers of a run.
 
     `config` is fully resolved: dicts, lists, strings, numbers, booleans and None. The order of keys does not matter,
-    and numbers count by value (1, 1.0 and 1e0 are the same); a key set to None is not the same as an absent key.
+    and numbers count by value (1, 1.0 and 1e0 are the same, but for Lightning's limits, where 1 is a batch and 1.0 all); a key set to None is not the same as an absent key.
 
     Raises TypeError naming the key when a value is anything else (a path, a tensor, an unresolved config node).
     """
@@ -67,7 +70,8 @@ def _canonical(value: object, path: tuple[str, ...]) -> object:
     if isinstance(value, int):
         return int(value)
     if isinstance(value, float):
-        return int(value) if value.is_integer() else float(value)
+        whole = value.is_integer() and not _dotted(path).startswith(SHARES)
+        return int(value) if whole else float(value)
     if isinstance(value, list | tuple):
         return [_canonical(item, (*path, str(index))) for index, item in enumerate(value)]
     if isinstance(value, Mapping):

@@ -89,7 +89,7 @@ def csv(
     folder: Path, run_id: str, name: str, group: str, tags: list[str], config: dict[str, Any]
 ) -> Iterator[Logger | None]:
     """Metrics go to `folder`/csv/version_N/metrics.csv, a new N for each restart so that nothing is overwritten."""
-    with _closing(CSVLogger(folder, name="csv")) as logger:
+    with _closing(CSVLogger(folder, name="csv", flush_logs_every_n_steps=1)) as logger:
         yield logger
 
 

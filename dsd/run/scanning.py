@@ -16,6 +16,7 @@ from dsd.results.curves import sensitivity
 from dsd.results.identity import run_id
 from dsd.results.store import atomic_write
 from dsd.run.stages import COUNTS, started_from
+from dsd.run.training import loaded
 from dsd.sparsity.sensitivity import scan as scanned
 from dsd.sparsity.sensitivity import table_of
 from dsd.weights import initialise_
@@ -35,9 +36,7 @@ def scan(cfg: DictConfig) -> None:
     counts = {key: config[key] for key in (*COUNTS, "sensitivity", held)} | {"init_from": origin, "method": None}
     folder = Path(cfg.runs) / f"scan-{run_id(counts)}"
     hush()
-    data = instantiate(cfg.data)
-    data.prepare_data()
-    data.setup("fit")
+    data = loaded(cfg)
     net = instantiate(cfg.model, **data.sizes)
     initialise_(net, weights, skip=cfg.init_skip)
     if not data.val_size:

@@ -72,6 +72,8 @@ def place(cfg: DictConfig) -> tuple[RunFolder, Any, dict[str, Any]]:
     config: dict[str, Any] = OmegaConf.to_container(cfg, resolve=True, throw_on_missing=True)  # type: ignore[assignment]
     if not isinstance(cfg.seed, int):
         raise ValueError(f"seed must be a whole number, found {cfg.seed!r}")
+    if cfg.seed < 0:
+        raise ValueError(f"seed (or baseline_seed) must be 0 or more, found {cfg.seed}")
     store = Store(Path(cfg.runs))
     weights, origin = started_from(cfg.init_from, store.root)
     identity = {key: config[key] for key in COUNTS} | {"init_from": origin, "data": by_content(config["data"])}

@@ -37,11 +37,9 @@ def train(cfg: DictConfig, folder: RunFolder, weights: Any, logger: Any) -> dict
     torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]  # deterministic enough, and half the memory traffic
     began = datetime.now(UTC)
     pl.seed_everything(cfg.seed, workers=True, verbose=False)
-    data = instantiate(cfg.data)
-    data.prepare_data()
-    data.setup("fit")  # before the network is made: what is missing should be said at once
-    if cfg.data.get("num_classes", 0) is None:
-        cfg.data.num_classes = data.num_classes  # the model and the task are made for as many as the labels say
+    if repr(cfg.trainer.get("limit_test_batches", 1.0)) != "1.0":  # 1 is one batch
+        raise ValueError("trainer.limit_test_batches: the final weights are tested on the whole test set; leave it out")
+    data = loaded(cfg)
     net = instantiate(cfg.model, **data.sizes)
     if weights is not None:
         kept = initialise_(net, weights, skip=cfg.init_skip)
@@ -54,16 +52,22 @@ def train(cfg: DictConfig, folder: RunFolder, weights: Any, logger: Any) -> dict
     checkpoint = LastCheckpoint(folder.checkpoint, seconds=cfg.checkpoint.seconds)
     extra: list[pl.Callback] = [PhaseProgress(phases)] if cfg.progress else []
     extra += [PhaseWeights(phases, folder.path)] if cfg.save.phases else []
+    plan = PlanCallback(phases, seed=cfg.seed, observe=cfg.observe)
     trainer = instantiate(
         cfg.trainer, max_epochs=-1, logger=logger or False, enable_progress_bar=False, enable_model_summary=False,
         num_sanity_val_steps=0, enable_checkpointing=True, default_root_dir=folder.path, limit_val_batches=None if data.val_size else 0,
-        callbacks=[Seeds(cfg.seed), PlanCallback(phases, seed=cfg.seed, observe=cfg.observe),
+        callbacks=[Seeds(cfg.seed), plan,
                    *instantiate(cfg.method.callbacks), history, distributions, *extra, checkpoint],
     )  # fmt: skip
     if slow := slow_precision(trainer.precision, trainer.strategy.root_device):
         log.warning(slow)
     resume = str(folder.checkpoint) if folder.checkpoint.exists() and not cfg.force else None
     trainer.fit(task, datamodule=data, ckpt_path=resume, weights_only=True if resume else None)
+    if plan.active is None or not plan.active.finished:
+        raise ValueError(
+            f"something stopped the Trainer at update {trainer.global_step} (max_time, fast_dev_run, a callback), before the plan's end: a "
+            "run that is not whole has no result. The same command without it, or with more time, goes on from the last checkpoint"
+        )
     if trainer.is_global_zero:
         save_weights(net, folder.final)
         atomic_write(folder.path / "distributions.json", distributions.as_json())
@@ -83,6 +87,16 @@ def train(cfg: DictConfig, folder: RunFolder, weights: Any, logger: Any) -> dict
         "images_per_second": history.images / max(history.seconds, 1e-9), "restarts": history.restarts,
         "started": began.isoformat(), "finished": datetime.now(UTC).isoformat(),
     }  # fmt: skip
+
+
+def loaded(cfg: DictConfig) -> Any:
+    """The data, at hand before the network is made: what is missing should be said at once."""
+    data = instantiate(cfg.data)
+    data.prepare_data()
+    data.setup("fit")
+    if cfg.data.get("num_classes", 0) is None:
+        cfg.data.num_classes = data.num_classes  # the model and the task are made for as many as the labels say
+    return data
 
 
 def gathered(samples: list[dict[str, Any]]) -> list[dict[str, Any]]:

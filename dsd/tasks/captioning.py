@@ -109,8 +109,9 @@ class Captioning(pl.LightningModule):
         features_BF, words_BRT, images_B = batch
         words_NT, features_NF = words_BRT.flatten(0, 1), features_BF.repeat_interleave(words_BRT.shape[1], 0)
         said = (words_NT != PADDING).any(1)  # an image may have fewer sentences than another
-        total, count = self._loss(features_NF[said], words_NT[said])
-        self._losses[stage].update(total / count, weight=count)  # type: ignore[operator]
+        if said.any():  # else no word of the batch is known
+            total, count = self._loss(features_NF[said], words_NT[said])
+            self._losses[stage].update(total / count, weight=count)  # type: ignore[operator]
         data = self.trainer.datamodule  # type: ignore[attr-defined]
         found = decode(self.net, features_BF, beam=self._beam[stage], longest=self._longest)
         sentences = [data.vocabulary.words_of(numbers) for numbers in found]

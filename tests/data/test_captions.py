@@ -10,7 +10,7 @@ from PIL import Image
 from scipy.io import savemat
 
 from dsd.data import CaptionData, Flickr8k, Karpathy, Pixels, Precomputed, Scenes, Torchvision
-from dsd.data.captions import words_of
+from dsd.data.captions import Picture, words_of
 from dsd.data.vocabulary import Vocabulary
 
 PARTS = {"train": ["a", "b", "c"], "dev": ["d"], "test": ["e"]}
@@ -76,6 +76,28 @@ def test_what_is_missing_or_damaged_is_named(flickr, tmp_path):
     tokens.write_text("\n".join(tokens.read_text().splitlines()[:-1]))
     with pytest.raises(FileNotFoundError, match="none of the 5 pictures is there"):
         data(flickr, tmp_path).setup()
+
+
+@pytest.mark.parametrize(
+    ("sentences", "told"),
+    [
+        ({"val": ("zebra",)}, "no sentence of the val part has a word that 2 training sentences have"),
+        ({"test": None}, r"test\.jpg has no sentence"),
+        (None, "the set has no pictures"),
+    ],
+    ids=["unknown words", "no sentence", "no pictures"],
+)
+def test_a_set_that_says_nothing_is_named(sentences, told, tmp_path):
+    def source(root):
+        pictures = (
+            []
+            if sentences is None
+            else [(part, sentences.get(part, ("a", "dog"))) for part in ("train", "train", "val", "test")]
+        )
+        return [Picture(f"{part}.jpg", part, (said,) if said else (), lambda: jpeg(0)) for part, said in pictures]
+
+    with pytest.raises(ValueError, match=told):
+        data(tmp_path, tmp_path, source=source).setup()
 
 
 def test_a_damaged_picture_is_named(flickr, tmp_path):

@@ -2,6 +2,7 @@
 
 import io
 import json
+import time
 import wave
 
 import numpy as np
@@ -112,6 +113,30 @@ def test_an_empty_sound_is_named():
         sound(Utterance("nothing.wav", "train", "a", "", file.getvalue))
 
 
+def test_a_sound_of_no_finite_numbers_is_named(tmp_path):
+    soundfile.write(tmp_path / "nan.wav", np.full(8000, np.nan, np.float32), 16000, subtype="FLOAT")
+    with pytest.raises(ValueError, match=r"nan\.wav has samples that are no finite numbers"):
+        sound(Utterance("nan.wav", "train", "a", "", (tmp_path / "nan.wav").read_bytes))
+
+
+def test_a_part_that_cannot_be_spelled_is_named(root, tmp_path):
+    listed = root / "set" / "test.tsv"
+    listed.write_text(listed.read_text().replace("YES", "12").replace("NO", "34").replace("IT'S", "56"))
+    with pytest.raises(ValueError, match=r"no transcript of the test part has a letter .*e0\.wav: '12 *56'"):
+        data(root, tmp_path).setup()
+
+
+def test_a_set_without_utterances_is_named(root, tmp_path):
+    for folder in ("train-clean-100", "dev-clean", "test-clean"):
+        (root / "LibriSpeech" / folder).mkdir(parents=True)
+    with pytest.raises(ValueError, match="has no utterances: LibriSpeech"):
+        data(
+            root,
+            tmp_path,
+            source=LibriSpeech({"train": ["train-clean-100"], "val": ["dev-clean"], "test": ["test-clean"]}),
+        ).setup()
+
+
 def test_a_spectrogram_shows_the_tone():
     """Bins are 50 Hz apart: 1 kHz is bin 20. Mean 0 and standard deviation 1 over the utterance."""
     time = torch.arange(16000) / 16000
@@ -126,6 +151,15 @@ def test_other_rates_are_resampled(tmp_path):
     wav(tmp_path / "low.wav", 1.0, rate=8000, pitch=1000)
     samples = sound(Utterance("low", "train", "", "", (tmp_path / "low.wav").read_bytes))
     assert len(samples) == 16000
+    assert (spectrogram(samples)[5:-5].argmax(1) == 20).all()
+
+
+def test_a_rate_that_shares_no_factor_is_resampled_quickly(tmp_path):
+    wav(tmp_path / "odd.wav", 1.0, rate=15999, pitch=1000)
+    begun = time.process_time()
+    samples = sound(Utterance("odd", "train", "", "", (tmp_path / "odd.wav").read_bytes))
+    assert time.process_time() - begun < 3  # torchaudio's takes ten, and 5 GB
+    assert (len(samples), samples.dtype) == (16000, torch.float32)
     assert (spectrogram(samples)[5:-5].argmax(1) == 20).all()
 
 

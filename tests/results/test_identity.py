@@ -104,6 +104,13 @@ def test_different_values_differ(one: object, other: object) -> None:
     assert run_id({"x": one}) != run_id({"x": other})
 
 
+@pytest.mark.parametrize("key", ["limit_train_batches", "limit_val_batches", "overfit_batches"])
+def test_a_batch_is_not_all_of_them(key: str) -> None:
+    assert run_id({"trainer": {key: 1}}) != run_id({"trainer": {key: 1.0}})
+    assert run_id({"trainer": {key: 0.5}}) == run_id({"trainer": {key: 0.50}})
+    assert run_id({"data": {key: 1}}) == run_id({"data": {key: 1.0}})
+
+
 plain = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False) | st.text(),
     lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=5), inner, max_size=4),

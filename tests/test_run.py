@@ -3,6 +3,7 @@
 import json
 import os
 import re
+import shutil
 import signal
 import subprocess
 import sys
@@ -18,6 +19,7 @@ from hydra.errors import HydraException
 from dsd.console import EXTRAS, Refused, explained, recorded
 from dsd.results.store import RunFolder, Store
 from dsd.run.config import CONF, composed, vocabulary
+from experiments import figure
 from tests.warm import call, start
 
 ROOT = Path(__file__).parents[1]
@@ -75,6 +77,25 @@ def test_the_distributions_are_the_papers_figure(finished):
     assert layers["start of redense"]["zeros"] == 117600
     assert layers["end of redense"]["zeros"] < 117600
     assert all(sum(h["counts"]) + h["zeros"] == 235200 for h in layers.values())
+
+
+def test_a_finished_run_is_drawn(finished, tmp_path, capsys):
+    folder, copy = finished[0], tmp_path / finished[0].name
+    assert figure.main([str(folder), str(tmp_path / "a.png")]) == 0
+    assert (tmp_path / "a.png").stat().st_size > 10_000
+    shutil.copytree(folder, copy)
+    result = json.loads((copy / "result.json").read_text())
+    spoken = [row | {"val/wer": 50.0} for row in result["history"]]
+    for row in spoken:
+        row.pop("val/error1", None), row.pop("val/error5", None)
+    (copy / "result.json").write_text(json.dumps(result | {"history": spoken}))
+    assert figure.main([str(copy), str(tmp_path / "b.png")]) == 0
+    (copy / "result.json").write_text(json.dumps(result | {"history": []}))
+    assert figure.main([str(copy), str(tmp_path / "c.png")]) == 2
+    assert "has no validation to draw" in capsys.readouterr().err
+    assert figure.main([str(tmp_path / "none"), "d.png"]) == 2
+    assert figure.main([str(folder)]) == 2
+    assert "python -m experiments.figure runs/<id> picture.png" in capsys.readouterr().err
 
 
 def test_a_finished_run_is_not_run_again_unless_forced(finished):

@@ -5,8 +5,8 @@
     {source: "Han et al., ICLR 2017, Table 4", data: ImageNet, metric: "top-1 error %",
      rows: [{phase: dense, top1: 30.43, top5: 10.76, sparsity: 0, epochs: 90, rate: 0.1}, ...]}
 
-It stands in the table only when the run used the paper profile, with the published lengths where these are known; otherwise a
-sentence says that it is not comparable, and why.
+It stands in the table only when the run used the paper profile, with the published data, sparsity and lengths where these are known
+and no control's method; otherwise a sentence says that it is not comparable, and why.
 """
 
 import io
@@ -25,6 +25,7 @@ _LABELS = {
     "bleu": "BLEU", "bleu1": "BLEU-1", "bleu2": "BLEU-2", "bleu3": "BLEU-3", "bleu4": "BLEU-4", "perplexity": "perplexity",
 }  # fmt: skip
 _PUBLISHED_KEYS = {"error1": "top1", "error5": "top5"}
+CONTROLS = ("random_mask", "prune_restore")  # whose phases have DSD's names
 _DASH = "–"
 
 
@@ -35,7 +36,7 @@ def phase_table(result: Result) -> Table:
     naming the key when `published` is incomplete.
     """
     phases = result["metrics"]["phases"]
-    measured = _metric_names("val/", (phase["metrics"] for phase in phases)) or ["error1", "error5"]
+    measured = metric_names("val/", (phase["metrics"] for phase in phases)) or ["error1", "error5"]
     rows = {row["phase"]: row for row in _published_rows(result)} if _comparable(result) else {}
     published = {name for name in measured if any(_PUBLISHED_KEYS.get(name, name) in row for row in rows.values())}
 
@@ -44,7 +45,7 @@ def phase_table(result: Result) -> Table:
     for heading in ("epochs", "learning rate", "sparsity %"):
         table.add_column(heading, justify="right")
     for name in measured:
-        table.add_column(f"val {_label(name)}", justify="right")
+        table.add_column(f"val {label_of(name)}", justify="right")
         if name in published:
             table.add_column("published", justify="right")
     for phase in phases:
@@ -83,9 +84,23 @@ def _comparable(result: Result) -> bool:
 
 
 def _unlike(result: Result) -> list[str]:
-    """The phases that are shorter or longer than the published ones of their names."""
-    lengths = {row["phase"]: row["epochs"] for row in _published_rows(result) if row.get("epochs") is not None}
-    return [
+    """What is other than published: data, method, sparsity, and phases that are shorter or longer than those of their names."""
+    config, rows = result["config"], _published_rows(result)
+    lengths = {row["phase"]: row["epochs"] for row in rows if row.get("epochs") is not None}
+    found = []
+    if str(data := config.get("choices", {}).get("data")).startswith("embedded"):
+        found.append(f"{data} data in place of {(result['published'] or {})['data']}")
+    if subset := config.get("data", {}).get("subset"):
+        found.append(f"{subset} training images")
+    if (method := result.get("method")) in CONTROLS:
+        found.append(f"the control {method}")
+    asked = config.get("recipe", {}).get("sparse", {}).get("sparsity")
+    for share in (
+        row["sparsity"] for row in rows if row["phase"] == "sparse" and row.get("sparsity") and asked is not None
+    ):
+        if not math.isclose(asked, share):
+            found.append(f"{100 * asked:g} % sparsity in place of {100 * share:g} %")
+    return found + [
         f"{phase['epochs']:g} epochs of {phase['name']} in place of {lengths[phase['name']]:g}"
         for phase in result["metrics"]["phases"]
         if phase["name"] in lengths and not math.isclose(phase["epochs"], lengths[phase["name"]], rel_tol=0.01)
@@ -130,8 +145,8 @@ def _published_sentence(result: Result) -> str:
 
 def _test_sentence(test: Mapping[str, Any]) -> str:
     parts: list[str] = []
-    for name in _metric_names("test/", [test]):
-        label = _label(name)
+    for name in metric_names("test/", [test]):
+        label = label_of(name)
         percent = " %" if label.endswith("%") else ""
         label = label.removesuffix("%").strip()
         if name == "error5" and parts:
@@ -142,13 +157,13 @@ def _test_sentence(test: Mapping[str, Any]) -> str:
     return f"test (final weights): {', '.join(parts) or 'not measured'}"
 
 
-def _metric_names(prefix: str, measurements: Iterable[Mapping[str, Any]]) -> list[str]:
+def metric_names(prefix: str, measurements: Iterable[Mapping[str, Any]]) -> list[str]:
     """The names under `prefix`, the errors first, without the loss and the number of examples."""
     found = {key.removeprefix(prefix) for row in measurements for key in row if key.startswith(prefix)}
     return sorted(found - {"loss", "n"}, key=lambda name: (name not in _LABELS, name))
 
 
-def _label(name: str) -> str:
+def label_of(name: str) -> str:
     return _LABELS.get(name, name)
 
 

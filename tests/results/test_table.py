@@ -37,7 +37,7 @@ def sample(
     result: Any = {
         "run_id": "0123456789ab",
         "profile": profile,
-        "config": {"choices": {"data": "embedded"}},
+        "config": {"choices": {"data": "imagenet" if profile == "paper" else "embedded"}},
         "published": published,
         "metrics": {
             "phases": [
@@ -86,8 +86,24 @@ def test_published_numbers_stand_beside_no_other_lengths() -> None:
     result["metrics"]["phases"][1]["epochs"] = 3
     assert "published" not in rows(result)[0]
     assert sentences(result)[0].endswith(
-        "is not comparable: this run used the paper profile (embedded data), with 3 epochs of sparse in place of 45."
+        "is not comparable: this run used the paper profile (imagenet data), with 3 epochs of sparse in place of 45."
     )
+
+
+@pytest.mark.parametrize(
+    ("other", "said"),
+    [
+        ({"config": {"choices": {"data": "embedded"}}}, "with embedded data in place of ImageNet."),
+        ({"config": {"data": {"subset": 500}}}, "with 500 training images."),
+        ({"config": {"recipe": {"sparse": {"sparsity": 0.5}}}}, "with 50 % sparsity in place of 30 %."),
+        ({"method": "random_mask"}, "with the control random_mask."),
+    ],
+    ids=["data", "subset", "sparsity", "method"],
+)
+def test_published_numbers_stand_beside_no_other_conditions(other: dict[str, Any], said: str) -> None:
+    result: Any = {**sample(profile="paper"), **other}
+    assert "published" not in rows(result)[0]
+    assert sentences(result)[0].endswith(said)
 
 
 def test_a_phase_the_paper_does_not_have_gets_a_dash() -> None:

@@ -128,10 +128,10 @@ def test_momentum_cannot_cross_into_a_run_that_starts_from_weights(tmp_path):
             list(stages(each))
 
 
-def choices(key: str, parameter: dict) -> list:
-    """The values a parameter of a W&B sweep can take; of seeds and of a range, which compose all alike, the ends."""
+def choices(key: str, parameter: dict, end: int) -> list:
+    """The values a parameter of a W&B sweep can take; of seeds and of a range, which compose all alike, the first or the last."""
     values = parameter["values"] if "values" in parameter else [parameter["min"], parameter["max"]]
-    return [values[0], values[-1]] if key == "seed" else values
+    return [values[end]] if key == "seed" or "values" not in parameter else values
 
 
 @pytest.mark.parametrize("name", WANDB)
@@ -141,7 +141,8 @@ def test_wandbs_sweeps_compose_for_every_combination(name):
     fixed = [word for word in sweep["command"] if not word.startswith("${")]
     assert sweep["command"][-1] == "${args_no_hyphens}", "Hydra's words have no hyphens"
     names = list(sweep["parameters"])
-    combinations = list(itertools.product(*(choices(key, sweep["parameters"][key]) for key in names)))
+    each = [[choices(key, sweep["parameters"][key], end) for key in names] for end in (0, -1)]
+    combinations = {one for ways in each for one in itertools.product(*ways)}
     with initialize_config_dir(str(ROOT / "conf"), version_base="1.3"):
         for values in combinations:
             words = [f"{key}={value}" for key, value in zip(names, values, strict=True)]

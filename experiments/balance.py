@@ -4,8 +4,8 @@ The time of a sparse matrix-vector product over N processing elements is that of
 Matrices: an LSTM layer of ESE's size and AlexNet's fc7, both drawn with rows of different scale (nobody publishes the
 trained ones), and trained matrices given as FILE:PARAMETER. Published, at 10 % density: 6.2x balanced, 5.5x plain.
 With `timed` as the first word the bench's own matrices are split over workers as ESE does, the rows of each multiplied by
-this machine alone on one thread, the best of five turns, and the slowest worker counts. What is not measured again stays. Writes experiments/balance/results.json (timed.json),
-report.md and speedup.svg.
+this machine alone on one thread, the best of five turns, and the slowest worker counts. Writes
+experiments/balance/results.json (timed.json), in which what is not measured again stays, report.md and speedup.svg.
 """
 
 import json

@@ -19,8 +19,7 @@ def strays(config: Mapping[str, Any], words: Iterable[str], seed: int) -> dict[s
     """Of each value that differs: what the run's resolved config has, and what `words` and the seed mean.
 
     Keys that only one of the two has are left out: they came or went with the program; but what was asked of the Trainer beyond
-    the declaration counts. Raises hydra's errors for words
-    that are none.
+    the declaration counts. Raises hydra's errors for words that are none.
     """
     *_, declared = stages(composed(*words, f"seed={seed}"))
     means = flat(_counting(OmegaConf.to_container(declared, resolve=True)))

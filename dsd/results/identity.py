@@ -56,7 +56,8 @@ def run_id(config: Mapping[str, Any]) -> str:
     """The first 12 hex digits of the SHA-256 of what can change the numbers of a run.
 
     `config` is fully resolved: dicts, lists, strings, numbers, booleans and None. The order of keys does not matter,
-    and numbers count by value (1, 1.0 and 1e0 are the same, but for Lightning's limits, where 1 is a batch and 1.0 all); a key set to None is not the same as an absent key.
+    and numbers count by value (1, 1.0 and 1e0 are the same, but for Lightning's limits, where 1 is a batch and 1.0 all);
+    a key set to None is not the same as an absent key.
 
     Raises TypeError naming the key when a value is anything else (a path, a tensor, an unresolved config node).
     """

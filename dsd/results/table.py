@@ -26,6 +26,7 @@ _LABELS = {
 }  # fmt: skip
 _PUBLISHED_KEYS = {"error1": "top1", "error5": "top5"}
 CONTROLS = ("random_mask", "prune_restore")  # whose phases have DSD's names
+NEAR = 0.01  # of sparsities: those of whole networks are published rounded, or follow from those of their layers
 _DASH = "–"
 
 
@@ -98,7 +99,7 @@ def _unlike(result: Result) -> list[str]:
     for share in (
         row["sparsity"] for row in rows if row["phase"] == "sparse" and row.get("sparsity") and asked is not None
     ):
-        if not math.isclose(asked, share):
+        if not math.isclose(asked, share, abs_tol=NEAR):
             found.append(f"{100 * asked:g} % sparsity in place of {100 * share:g} %")
     return found + [
         f"{phase['epochs']:g} epochs of {phase['name']} in place of {lengths[phase['name']]:g}"

@@ -32,7 +32,10 @@ class Retraining:
         resting: Sequence[Parameter],
         rescale_dropout: bool,
     ) -> Retraining:
-        """In force from now on; `densities` are the weights' kept shares. Raises ValueError if dropout is to be rescaled and no dropout has a pruned layer behind it."""
+        """In force from now on; `densities` are the weights' kept shares.
+
+        Raises ValueError if dropout is to be rescaled and no dropout has a pruned layer behind it.
+        """
         changed = []
         if rescale_dropout:
             kept = {id(weights[name]): density for name, density in densities.items()}

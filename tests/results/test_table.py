@@ -1,11 +1,14 @@
 """The table says what was measured, and shows published numbers only beside comparable ones."""
 
+from pathlib import Path
 from typing import Any
 
 import pytest
+from omegaconf import OmegaConf
 
 from dsd.results.schema import Result
 from dsd.results.table import as_text, phase_table, sentences
+from dsd.run.config import CONF, composed
 
 PUBLISHED: dict[str, Any] = {
     "source": "Han et al., ICLR 2017, Table 4",
@@ -104,6 +107,21 @@ def test_published_numbers_stand_beside_no_other_conditions(other: dict[str, Any
     result: Any = {**sample(profile="paper"), **other}
     assert "published" not in rows(result)[0]
     assert sentences(result)[0].endswith(said)
+
+
+@pytest.mark.parametrize("path", sorted((CONF / "experiment").glob("*.yaml")), ids=lambda path: path.stem)
+def test_the_published_numbers_stand_beside_their_own_experiment(path: Path) -> None:
+    cfg: Any = OmegaConf.to_container(composed(f"experiment={path.stem}", "profile=paper"))
+    if not cfg.get("published"):
+        return
+    config = {"choices": {"data": "imagenet"}, "data": cfg["data"], "recipe": cfg["recipe"]}
+    result: Any = {
+        **sample(profile="paper", published=cfg["published"]),
+        "config": config,
+        "method": cfg["method"]["name"],
+    }
+    result["metrics"]["phases"] = []
+    assert sentences(result)[0].startswith("published: ")
 
 
 def test_a_phase_the_paper_does_not_have_gets_a_dash() -> None:

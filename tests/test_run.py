@@ -1,5 +1,7 @@
 """`python run.py`, as a user meets it: results, controls, wrong words, broken data, full disks."""
 
+import csv
+import hashlib
 import json
 import os
 import re
@@ -19,6 +21,7 @@ from hydra.errors import HydraException
 from dsd.console import EXTRAS, Refused, explained, recorded
 from dsd.results.store import RunFolder, Store
 from dsd.run.config import CONF, composed, vocabulary
+from dsd.run.stages import by_content
 from experiments import figure
 from tests.warm import call, start
 
@@ -63,6 +66,16 @@ def test_a_run_leaves_its_record(finished):
     assert result["config"]["choices"]["method"] == "dsd"
     assert {"torch", "dsd"} <= set(result["versions"])
     assert not (folder / "checkpoints" / "last.ckpt").exists()
+
+
+def test_the_logger_is_told_every_validation_once_at_its_update(finished):
+    folder, _ = finished
+    (file,) = (folder / "csv").glob("version_*/metrics.csv")
+    rows = list(csv.DictReader(file.read_text().splitlines()))
+    history = json.loads((folder / "result.json").read_text())["history"]
+    told = [(int(row["step"]), float(row["epoch"]), float(row["val/error1"])) for row in rows if row["val/error1"]]
+    assert told == [(row["update"], pytest.approx(row["epoch"]), pytest.approx(row["val/error1"])) for row in history]
+    assert len([row for row in rows if row["test/error1"]]) == 1
 
 
 def test_the_distributions_are_the_papers_figure(finished):
@@ -443,7 +456,7 @@ def test_images_of_ones_own_count_by_their_content_and_say_how_many_classes_ther
 
     words = [
         "experiment=dsd_lenet300_mnist", "track=none", "progress=false", f"runs={tmp_path}/runs", "data=arrays", "method=baseline",
-        f"data.source.path={tmp_path}/a.npz", "data.source.test_fraction=0.2", "profiles.quick.dense=1", "data.batch_size=32",
+        f"data.root={tmp_path}", "data.source.path=a.npz", "data.source.test_fraction=0.2", "profiles.quick.dense=1", "data.batch_size=32",
     ]  # fmt: skip
     write(200)
     code, said = call(*words)
@@ -454,3 +467,22 @@ def test_images_of_ones_own_count_by_their_content_and_say_how_many_classes_ther
     assert code == 0, said
     assert "n = 60 images" in said, "other images are another run"
     assert len(list((tmp_path / "runs").glob("*/result.json"))) == 2
+
+
+def test_files_of_ones_own_count_by_content_here_and_below_the_data_folder(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "root").mkdir()
+    config = {
+        "data": {"root": "root", "source": {"path": None}, "extractor": {"path": "features.npy"}},
+        "task": {"decoder": {"lm": "words.arpa", "lexicon": None}},
+        "model": {"path": "features.npy"},
+    }  # fmt: skip
+    assert by_content(config) == config, "what is not there keeps its name, for the error that follows"
+    (tmp_path / "root" / "features.npy").write_bytes(b"1")
+    (tmp_path / "words.arpa").write_text("1")
+    one = by_content(config)
+    assert one["data"]["extractor"]["path"] == hashlib.sha256(b"1").hexdigest() == one["task"]["decoder"]["lm"]
+    assert one["model"] == config["model"], "not a file of data"
+    (tmp_path / "words.arpa").write_text("2")
+    assert by_content(config)["task"] != one["task"]
+    assert by_content({"data": {"root": None}, "task": {}}) == {"data": {"root": None}, "task": {}}

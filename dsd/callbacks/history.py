@@ -9,6 +9,7 @@ from typing import Any
 import pytorch_lightning as pl
 import torch
 from pytorch_lightning.callbacks import Callback
+from pytorch_lightning.trainer.states import TrainerFn
 from torch.nn import Parameter
 
 from dsd.callbacks.checkpoint import diverged
@@ -141,6 +142,12 @@ class History(Callback):
         )
         for logger in trainer.loggers:
             logger.log_metrics({f"density/{name}": d for name, d in layers.items()}, step=trainer.global_step)
+
+
+def logs_validations(trainer: pl.Trainer) -> bool:
+    """Whether a History gives the loggers this fit's validations, at the update after which they were made: Lightning's own
+    step is one less, and both would be two points of one curve."""
+    return trainer.state.fn == TrainerFn.FITTING and any(isinstance(one, History) for one in trainer.callbacks)  # type: ignore[attr-defined]
 
 
 def watched(module: torch.nn.Module, phases: Sequence[Phase]) -> dict[str, Parameter]:

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import pytorch_lightning as pl
+import torch
 from hydra.utils import instantiate
 from omegaconf import DictConfig, OmegaConf
 
@@ -15,7 +16,7 @@ from dsd.plan import Phase
 from dsd.results.curves import sensitivity
 from dsd.results.identity import run_id
 from dsd.results.store import atomic_write
-from dsd.run.stages import COUNTS, started_from
+from dsd.run.stages import COUNTS, by_content, started_from
 from dsd.run.training import loaded
 from dsd.sparsity.sensitivity import scan as scanned
 from dsd.sparsity.sensitivity import table_of
@@ -33,9 +34,12 @@ def scan(cfg: DictConfig) -> None:
         raise ValueError("scan=true looks at a trained network: say which with init_from=RUN_ID (or a file)")
     bits = cfg.scan == "bits"
     held = "quantization" if bits else "pruning"
-    counts = {key: config[key] for key in (*COUNTS, "sensitivity", held)} | {"init_from": origin, "method": None}
+    files = by_content(config)
+    counts = {key: files[key] for key in (*COUNTS, "sensitivity", held)} | {"init_from": origin, "method": None}
     folder = Path(cfg.runs) / f"scan-{run_id(counts)}"
     hush()
+    if cfg.threads:
+        torch.set_num_threads(cfg.threads)
     data = loaded(cfg)
     net = instantiate(cfg.model, **data.sizes)
     initialise_(net, weights, skip=cfg.init_skip)

@@ -2,6 +2,7 @@
 
 import hashlib
 from collections.abc import Iterator
+from copy import deepcopy
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +11,10 @@ from omegaconf import DictConfig, OmegaConf
 from dsd.results.identity import run_id
 from dsd.results.store import RunFolder, Store
 
+FILES = (
+    "data.source.path", "data.source.images", "data.source.labels", "data.extractor.path",
+    "task.decoder.lm", "task.decoder.lexicon",
+)  # fmt: skip
 COUNTS = ("data", "model", "task", "optimizer", "method", "trainer", "seed", "init_from", "init_skip", "observe")
 
 
@@ -38,18 +43,18 @@ def stages(cfg: DictConfig) -> Iterator[DictConfig]:
     yield rest
 
 
-def by_content(data: dict[str, Any]) -> dict[str, Any]:
-    """The config of data where files of arrays count by what is in them, as `init_from` does."""
-    source = data.get("source")
-    if not isinstance(source, dict) or not {"path", "images", "labels"} <= source.keys():
-        return data
-    return data | {"source": {key: _by_digest(value) for key, value in source.items()}}
-
-
-def _by_digest(value: Any) -> Any:
-    if not isinstance(value, str) or not (path := Path(value).expanduser()).is_file():
-        return value
-    return _digest(path)
+def by_content(config: dict[str, Any]) -> dict[str, Any]:
+    """The config where the user's own files count by what is in them, as `init_from` does: here, or below data.root."""
+    config = deepcopy(config)
+    for dotted in FILES:
+        *way, last = dotted.split(".")
+        inner: Any = config
+        for key in way:
+            inner = inner.get(key) if isinstance(inner, dict) else None
+        if isinstance(inner, dict) and isinstance(name := inner.get(last), str):
+            places = dict.fromkeys([Path(name).expanduser(), Path(config["data"].get("root") or ".", name)])
+            inner[last] = "+".join(_digest(path) for path in places if path.is_file()) or name
+    return config
 
 
 def _digest(path: Path) -> str:
@@ -76,5 +81,5 @@ def place(cfg: DictConfig) -> tuple[RunFolder, Any, dict[str, Any]]:
         raise ValueError(f"seed (or baseline_seed) must be 0 or more, found {cfg.seed}")
     store = Store(Path(cfg.runs))
     weights, origin = started_from(cfg.init_from, store.root)
-    identity = {key: config[key] for key in COUNTS} | {"init_from": origin, "data": by_content(config["data"])}
-    return store.run(run_id(identity)), weights, config
+    counts = by_content(config)
+    return store.run(run_id({key: counts[key] for key in COUNTS} | {"init_from": origin})), weights, config

@@ -12,6 +12,7 @@ from torch.nn.functional import cross_entropy
 from torch.optim import Optimizer
 from torchmetrics import MeanMetric
 
+from dsd.callbacks.history import logs_validations
 from dsd.models.neuraltalk import END, NeuralTalk
 from dsd.tasks.beam import decode
 from dsd.tasks.bleu import Bleu
@@ -130,6 +131,7 @@ class Captioning(pl.LightningModule):
         loss = self._losses[stage].compute()  # type: ignore[operator]
         values = self._bleu[stage].compute() | {"loss": loss, "perplexity": loss.exp()}  # type: ignore[operator]
         for name, value in values.items():
-            self.log(f"{stage}/{name}", value.float(), rank_zero_only=False)
+            own = not logs_validations(self.trainer)
+            self.log(f"{stage}/{name}", value.float(), rank_zero_only=False, logger=own)
         self._losses[stage].reset()  # type: ignore[operator]
         self._bleu[stage].reset()  # type: ignore[operator]

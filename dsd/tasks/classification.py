@@ -13,6 +13,8 @@ from torch.optim import Optimizer
 from torchmetrics import MeanMetric, MetricCollection
 from torchmetrics.classification import MulticlassAccuracy
 
+from dsd.callbacks.history import logs_validations
+
 
 class Classification(pl.LightningModule):
     """Trains `net`: images (N, C, H, W) -> logits (N, classes), or (logits, auxiliary logits...) while training.
@@ -103,7 +105,8 @@ class Classification(pl.LightningModule):
     def _report(self, stage: str) -> None:
         values = self._metrics[stage].compute()  # type: ignore[operator]
         for name, value in values.items():
-            self.log(f"{stage}/{name}", value if name == "loss" else 100 * (1 - value.double()), rank_zero_only=False)
+            shown = value if name == "loss" else 100 * (1 - value.double())
+            self.log(f"{stage}/{name}", shown, rank_zero_only=False, logger=not logs_validations(self.trainer))
         self._metrics[stage].reset()  # type: ignore[operator]
 
 

@@ -11,6 +11,8 @@ from omegaconf import DictConfig, OmegaConf
 from dsd.results.identity import run_id
 from dsd.results.store import RunFolder, Store
 
+MANY = 2**32 - 1  # Lightning's largest seed
+WHOLE = {"seed": (0, MANY), "threads": (0, MANY), "observe": (0, MANY), "histogram_bins": (1, 512)}  # 512: W&B's limit
 FILES = (
     "data.source.path", "data.source.images", "data.source.labels", "data.extractor.path",
     "task.decoder.lm", "task.decoder.lexicon",
@@ -75,10 +77,16 @@ def started_from(init_from: str | None, runs: Path) -> tuple[Any, str | None]:
 def place(cfg: DictConfig) -> tuple[RunFolder, Any, dict[str, Any]]:
     """The run's folder, the weights to start from (or None), and the resolved config."""
     config: dict[str, Any] = OmegaConf.to_container(cfg, resolve=True, throw_on_missing=True)  # type: ignore[assignment]
-    if not isinstance(cfg.seed, int):
-        raise ValueError(f"seed must be a whole number, found {cfg.seed!r}")
-    if cfg.seed < 0:
-        raise ValueError(f"seed (or baseline_seed) must be 0 or more, found {cfg.seed}")
+    for key, (least, most) in WHOLE.items():
+        if (value := config[key]) is None and key == "threads":
+            continue
+        if isinstance(value, bool) or not isinstance(value, int):
+            raise ValueError(f"{key} must be a whole number, found {value!r}")
+        if not least <= value <= most:
+            key = "seed (or baseline_seed)" if key == "seed" else key
+            raise ValueError(f"{key} must be {least} or more{f', at most {most}' * (most < MANY)}, found {value}")
+    if not isinstance(config["tags"], list):
+        raise ValueError(f"tags are a list: tags=[{config['tags']}]")
     store = Store(Path(cfg.runs))
     weights, origin = started_from(cfg.init_from, store.root)
     counts = by_content(config)

@@ -6,7 +6,6 @@ state_dict, one inside a checkpoint, or one whose names carry the prefixes of a 
 
 from __future__ import annotations
 
-import os
 import pickle
 from collections.abc import Iterable, Mapping, Sequence
 from difflib import get_close_matches
@@ -16,8 +15,10 @@ from typing import Any
 
 import torch
 from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file, save
 from torch import Tensor, nn
+
+from dsd.results.store import atomic_write
 
 FINAL = "final.safetensors"  # a run's weights after its last update
 TORCH = (".pt", ".pth", ".ckpt", ".bin", ".th", ".tar")
@@ -126,21 +127,15 @@ def initialise_(
 def save_weights(model: nn.Module, path: Path) -> None:
     """Write the parameters and buffers of `model` to `path`, a .safetensors file, which appears whole or not at all.
 
-    Tensors of any memory format or device are written contiguous; a tied one is written under each of its names.
+    Tensors of any memory format or device are written contiguous; a tied one is written under each of its names. OSError
+    names the file and the remedy when the disk is full.
     """
     if path.suffix != ".safetensors":
         raise ValueError(f"weights are written to a .safetensors file, not to {path}")
     state = model.state_dict()
     if not state:
         raise ValueError(f"{type(model).__name__} has no weights to write to {path}")
-    half = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    try:
-        save_file({name: value.detach().cpu().contiguous().clone() for name, value in state.items()}, half)
-        with half.open("rb+") as file:
-            os.fsync(file.fileno())
-        os.replace(half, path)
-    finally:
-        half.unlink(missing_ok=True)
+    atomic_write(path, save({name: value.detach().cpu().contiguous().clone() for name, value in state.items()}))
 
 
 def read_safetensors(path: Path) -> dict[str, Tensor]:

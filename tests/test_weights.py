@@ -1,4 +1,6 @@
 import argparse
+import errno
+import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -12,7 +14,6 @@ from torch import Tensor, nn
 from torch.nn.utils import prune
 from torch.optim.swa_utils import AveragedModel
 
-from dsd import weights as weights_module
 from dsd.weights import initialise_, load_weights, resolve, save_weights
 
 
@@ -260,12 +261,11 @@ def test_a_failed_write_leaves_the_old_file(tmp_path: Path, monkeypatch: pytest.
     save_weights(network(), path)
     before = path.read_bytes()
 
-    def full(tensors: dict[str, Tensor], file: Path) -> None:
-        file.write_bytes(b"half")
-        raise OSError("disk full")
+    def full(descriptor: int) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
 
-    monkeypatch.setattr(weights_module, "save_file", full)
-    with pytest.raises(OSError, match="disk full"):
+    monkeypatch.setattr(os, "fsync", full)
+    with pytest.raises(OSError, match=r"could not write .*a\.safetensors: No space left on device; .*same command"):
         save_weights(network(), path)
     assert path.read_bytes() == before
     assert [file.name for file in tmp_path.iterdir()] == ["a.safetensors"]

@@ -138,6 +138,8 @@ def main(words: Sequence[str]) -> int:
     parser.add_argument("--only", nargs="+", metavar="STUDY", default=(), help="take runs into these studies only")
     asked = parser.parse_args(words)
     folder = asked.to or HERE / asked.name
+    if not asked.runs.is_dir():
+        print(f"there is no folder {asked.runs}: the report is of the committed records alone", file=sys.stderr)
     try:
         sections = report(asked.name, asked.runs, folder, asked.only)
     except (ValueError, OSError) as error:

@@ -39,7 +39,8 @@ def test_what_is_committed_names_no_folder_of_a_machine(name):
 
 def test_without_runs_it_says_what_to_run_and_trains_nothing(tmp_path, capsys):
     assert main(["smoke", "--runs", str(tmp_path / "none"), "--to", str(tmp_path / "report")]) == 1
-    said = capsys.readouterr().out
+    said, noted = capsys.readouterr()
+    assert "there is no folder" in noted
     assert "missing, 12 runs" in said
     assert "method=dsd seed=0,1,2,3" in said
     assert not (tmp_path / "none").exists()

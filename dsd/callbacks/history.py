@@ -144,10 +144,12 @@ class History(Callback):
             logger.log_metrics({f"density/{name}": d for name, d in layers.items()}, step=trainer.global_step)
 
 
-def logs_validations(trainer: pl.Trainer) -> bool:
-    """Whether a History gives the loggers this fit's validations, at the update after which they were made: Lightning's own
-    step is one less, and both would be two points of one curve."""
-    return trainer.state.fn == TrainerFn.FITTING and any(isinstance(one, History) for one in trainer.callbacks)  # type: ignore[attr-defined]
+def own_logging(trainer: pl.Trainer) -> bool | None:
+    """`logger=` of a task's `self.log`: False in a fit with a History, which gives the loggers every validation at the update
+    after which it was made; Lightning's own step is one less, and would be a second point of the curve. Else None, its choice.
+    """
+    there = any(isinstance(one, History) for one in trainer.callbacks)  # type: ignore[attr-defined]
+    return False if there and trainer.state.fn == TrainerFn.FITTING else None
 
 
 def watched(module: torch.nn.Module, phases: Sequence[Phase]) -> dict[str, Parameter]:

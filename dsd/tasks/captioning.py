@@ -12,7 +12,7 @@ from torch.nn.functional import cross_entropy
 from torch.optim import Optimizer
 from torchmetrics import MeanMetric
 
-from dsd.callbacks.history import logs_validations
+from dsd.callbacks.history import own_logging
 from dsd.models.neuraltalk import END, NeuralTalk
 from dsd.tasks.beam import decode
 from dsd.tasks.bleu import Bleu
@@ -131,7 +131,6 @@ class Captioning(pl.LightningModule):
         loss = self._losses[stage].compute()  # type: ignore[operator]
         values = self._bleu[stage].compute() | {"loss": loss, "perplexity": loss.exp()}  # type: ignore[operator]
         for name, value in values.items():
-            own = not logs_validations(self.trainer)
-            self.log(f"{stage}/{name}", value.float(), rank_zero_only=False, logger=own)
+            self.log(f"{stage}/{name}", value.float(), rank_zero_only=False, logger=own_logging(self.trainer))
         self._losses[stage].reset()  # type: ignore[operator]
         self._bleu[stage].reset()  # type: ignore[operator]

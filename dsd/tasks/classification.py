@@ -13,7 +13,7 @@ from torch.optim import Optimizer
 from torchmetrics import MeanMetric, MetricCollection
 from torchmetrics.classification import MulticlassAccuracy
 
-from dsd.callbacks.history import logs_validations
+from dsd.callbacks.history import own_logging
 
 
 class Classification(pl.LightningModule):
@@ -106,7 +106,7 @@ class Classification(pl.LightningModule):
         values = self._metrics[stage].compute()  # type: ignore[operator]
         for name, value in values.items():
             shown = value if name == "loss" else 100 * (1 - value.double())
-            self.log(f"{stage}/{name}", shown, rank_zero_only=False, logger=not logs_validations(self.trainer))
+            self.log(f"{stage}/{name}", shown, rank_zero_only=False, logger=own_logging(self.trainer))
         self._metrics[stage].reset()  # type: ignore[operator]
 
 

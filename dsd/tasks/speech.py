@@ -15,7 +15,7 @@ from torchmetrics import MeanMetric, Metric, MetricCollection
 from torchmetrics.functional.text import word_error_rate
 from torchmetrics.text import CharErrorRate, WordErrorRate
 
-from dsd.callbacks.history import logs_validations
+from dsd.callbacks.history import own_logging
 from dsd.tasks.classification import parameter_groups
 
 Batch = tuple[Tensor, Tensor, Tensor, Tensor, Tensor]
@@ -121,7 +121,7 @@ class Speech(pl.LightningModule):
     def _report(self, stage: str) -> None:
         for name, value in self._metrics[stage].compute().items():  # type: ignore[operator]
             shown = value if name == "loss" else 100 * value.double()
-            self.log(f"{stage}/{name}", shown, rank_zero_only=False, logger=not logs_validations(self.trainer))
+            self.log(f"{stage}/{name}", shown, rank_zero_only=False, logger=own_logging(self.trainer))
         self._metrics[stage].reset()  # type: ignore[operator]
 
 

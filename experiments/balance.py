@@ -4,7 +4,7 @@ The time of a sparse matrix-vector product over N processing elements is that of
 Matrices: an LSTM layer of ESE's size and AlexNet's fc7, both drawn with rows of different scale (nobody publishes the
 trained ones), and trained matrices given as FILE:PARAMETER. Published, at 10 % density: 6.2x balanced, 5.5x plain.
 With `timed` as the first word the bench's own matrices are split over workers as ESE does, the rows of each multiplied by
-this machine alone on one thread, the best of five turns, and the slowest worker counts. Writes
+this machine alone on one thread, the median of eleven turns, and the slowest worker counts. Writes
 experiments/balance/results.json (timed.json), in which what is not measured again stays, report.md and speedup.svg.
 """
 
@@ -61,8 +61,8 @@ def timed(weight: Tensor, parts: int) -> dict[str, float]:
     for part in range(parts):
         forms = {name: Rows.of(value[part::parts]) for name, value in kept.items()}
         arms = {"dense": partial(torch.nn.functional.linear, x, weight[part::parts].contiguous())}
-        took = interleaved(arms | {name: partial(form, x) for name, form in forms.items()}, rounds=5)  # type: ignore[arg-type]
-        slowest = {name: max(slowest[name], took[name].low) for name in slowest}
+        took = interleaved(arms | {name: partial(form, x) for name, form in forms.items()}, rounds=11)  # type: ignore[arg-type]
+        slowest = {name: max(slowest[name], took[name].median) for name in slowest}
     return slowest
 
 
@@ -118,7 +118,7 @@ def report(results: dict[str, list[dict[str, float]]], times: list[dict[str, Any
     if times:
         lines += [
             "The bench's layers, drawn, split over workers and timed (`python -m experiments.balance timed`): the time of the dense matrix",
-            "split alike over that of the pruned one, the slowest worker's each, alone on one thread of a CPU, the best of five turns; by the",
+            "split alike over that of the pruned one, the slowest worker's each, alone on one thread of a CPU, the median of eleven turns; by the",
             "model beside.", "",
             "| layer | workers | balanced | plain | balanced, model | plain, model |", "|---|---|---|---|---|---|",
         ]  # fmt: skip

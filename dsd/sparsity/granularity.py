@@ -91,6 +91,9 @@ def n_of_m(score: Tensor, density: float, *, n: int, m: int) -> Tensor:
     return keep.reshape(last.shape).movedim(-1, 1).contiguous()
 
 
+BY_OUTPUT = (filter, block, balanced, n_of_m)  # these tell the axis of the outputs from that of the inputs
+
+
 def _pooled(score: Tensor, density: float, *, first: int) -> Tensor:
     if score.dim() <= first:
         return keep_top(score, density)

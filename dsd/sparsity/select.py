@@ -13,7 +13,7 @@ from fnmatch import fnmatchcase
 
 from torch import nn
 from torch.nn import Parameter
-from torch.nn.modules.conv import _ConvNd
+from torch.nn.modules.conv import _ConvNd, _ConvTransposeNd
 
 WEIGHTS: tuple[tuple[type[nn.Module], tuple[str, ...]], ...] = (
     (_ConvNd, ("weight",)),
@@ -67,6 +67,12 @@ def derived(module: nn.Module) -> list[str]:
         if isinstance(owner, kind)
         and not any(fnmatchcase(name, pattern) for name in owner._parameters for pattern in patterns)
     ]
+
+
+def transposed(module: nn.Module) -> set[str]:
+    """Names of the weights of transposed convolutions: theirs alone are (in, out, *kernel)."""
+    turned = [path for path, owner in module.named_modules() if isinstance(owner, _ConvTransposeNd)]
+    return {plain(f"{path}.weight" if path else "weight") for path in turned}
 
 
 def matching(names: Iterable[str], patterns: Sequence[str]) -> list[str]:

@@ -19,11 +19,11 @@ from torch.optim import Optimizer
 
 from dsd.sparsity.allocation import Allocation, uniform
 from dsd.sparsity.criteria import Criterion, magnitude
-from dsd.sparsity.granularity import Granularity, element
+from dsd.sparsity.granularity import BY_OUTPUT, Granularity, element
 from dsd.sparsity.mask import Mask
 from dsd.sparsity.product import Product
 from dsd.sparsity.retraining import Retraining
-from dsd.sparsity.select import derived, matching, plain, prunable
+from dsd.sparsity.select import derived, matching, plain, prunable, transposed
 
 FIRST_MOMENTS = ("momentum_buffer", "exp_avg", "mu", "ax")
 
@@ -80,6 +80,16 @@ class Sparse:
             warnings.warn(
                 f"not pruned: {', '.join(others)}, whose weight is made from other parameters (weight_norm, spectral_norm, prune)",
                 stacklevel=2,
+            )
+        turned = (
+            transposed(module) & weights.keys()
+            if getattr(self.granularity, "func", self.granularity) in BY_OUTPUT
+            else set()
+        )
+        if turned:
+            raise ValueError(
+                f"{', '.join(sorted(turned))}: a transposed convolution's weight is (in, out, *kernel), so pieces of outputs would be pieces "
+                "of its inputs; exclude it, or use granularity=element, vector or kernel"
             )
         matching({plain(name): p for name, p in module.named_parameters()}, self.frozen)
         replace(self, criterion=magnitude).choose(weights, evidence={}, seed=0)

@@ -1,5 +1,6 @@
 """Criteria, granularities, allocations, and which parameters are pruned at all."""
 
+from dataclasses import replace
 from functools import partial
 
 import pytest
@@ -240,3 +241,13 @@ def test_neighbouring_inputs_need_inputs():
 def test_gradual_pruning_goes_all_the_way():
     with pytest.raises(ValueError, match="share=1"):
         Gradual(0.8, every=1, ramp=0.5, share=0.5)
+
+
+@pytest.mark.parametrize("granularity", [filter, partial(block, rows=2, columns=2), partial(n_of_m, n=2, m=4)])
+def test_outputs_are_not_taken_for_inputs_in_transposed_convolutions(granularity):
+    net = nn.Sequential(nn.Conv2d(3, 4, 3), nn.Conv2d(4, 4, 3), nn.ConvTranspose2d(4, 8, 3))
+    sparse = Sparse(0.5, granularity=granularity)
+    with pytest.raises(ValueError, match=r"^2\.weight: a transposed convolution's weight is \(in, out, \*kernel\)"):
+        sparse.check(net)
+    replace(sparse, exclude=["2.weight"]).check(net)
+    replace(sparse, granularity=element).check(net)

@@ -119,7 +119,7 @@ def test_what_balance_measures_again_drives_nothing_out(tmp_path, monkeypatch):
 def test_the_slowest_worker_is_timed(monkeypatch):
     turns = iter((3.0, 5.0, 4.0))
     monkeypatch.setattr(
-        balance, "interleaved", lambda arms, rounds: (t := next(turns)) and {n: Timing(9, t, 9, 5, 5) for n in arms}
+        balance, "interleaved", lambda arms, rounds: (t := next(turns)) and {n: Timing(t, 1, 9, 5, 5) for n in arms}
     )
     assert balance.timed(torch.randn(9, 8), 3) == {"dense": 5.0, "plain": 5.0, "balanced": 5.0}
 

@@ -33,6 +33,11 @@ def jobs(cfg) -> list[list[str]]:
     return batch
 
 
+def seed_of(every: list[list[str]]) -> str:
+    """One of a sweep's seeds, the same in all its arms."""
+    return sorted({word for job in every for word in job if word.startswith("seed=")})[2]
+
+
 def test_every_sweep_is_tested():
     assert KEPT == [
         "lenet300",
@@ -56,7 +61,7 @@ def test_a_sweep_composes_for_every_arm(name):
     words = jobs(cfg)
     assert len(words) == len({tuple(w) for w in words})
     groups = {}  # what varies beside the seed, by W&B's name of it
-    for job in [w for w in words if "seed=0" in w]:
+    for job in [w for w in words if seed_of(words) in w]:
         one = kept(name, *job)
         assert flat(instantiate(one.method.phases, _convert_="all"))
         groups.setdefault((one.study, one.method.name), []).append(job)
@@ -78,8 +83,7 @@ def test_every_job_of_a_sweep_is_an_arm_of_its_study(sweep, module):
     studies = importlib.import_module(f"experiments.{module}").STUDIES
     found = set()
     every = jobs(kept(sweep))
-    third = sorted({word for job in every for word in job if word.startswith("seed=")})[2]
-    for job in [words for words in every if third in words]:
+    for job in [words for words in every if seed_of(every) in words]:
         cfg = kept(sweep, *job)
         config = OmegaConf.to_container(cfg, resolve=False)
         config.pop("hydra")

@@ -99,7 +99,10 @@ def interval(values: list[float]) -> tuple[float, float]:
 
 
 def bandwidth() -> float:
-    """Bytes a second at which torch's threads read memory beyond the caches: a sum of 256 MiB, the best of 25 turns."""
+    """Bytes a second at which torch's threads read memory beyond the caches: a sum of 256 MiB, the median of 25 turns.
+
+    Not the best: a shared machine's memory has lucky moments (90 GB/s once, 53 before and after), and the products' times are medians.
+    """
     data = torch.ones(READ // 4)
     data.sum()
-    return READ / min(_turn(data.sum)[0] for _ in range(25))
+    return READ / statistics.median(_turn(data.sum)[0] for _ in range(25))

@@ -101,7 +101,7 @@ def interval(values: list[float]) -> tuple[float, float]:
 def bandwidth() -> float:
     """Bytes a second at which torch's threads read memory beyond the caches: a sum of 256 MiB, the median of 25 turns.
 
-    Not the best: a shared machine's memory has lucky moments (90 GB/s once, 53 before and after), and the products' times are medians.
+    Steady within a process, but not always the same in the next: one virtual machine had 86 GB/s in some and 53 in others.
     """
     data = torch.ones(READ // 4)
     data.sum()

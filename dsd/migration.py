@@ -52,6 +52,7 @@ def imported(path: Path, *, masks: Path | None = None, ones: str | None = None) 
         weights = _distiller(inside(loaded["state_dict"], path) if "state_dict" in loaded else None, path)
         return _masked(weights, _distiller(_tensors(found, path), path), "Distiller", path, "kept")
     weights = unwrap(inside(loaded, path, whole=True)) if loaded is not None else _stored(path)
+    weights = {name: value if value.layout == torch.strided else value.to_dense() for name, value in weights.items()}
     before = [name.removesuffix("_orig") for name in weights if name.endswith("_orig")]
     pairs = {name: weights[f"{name}_mask"] for name in before if f"{name}_mask" in weights}
     bare = {name: weights.pop(name) for name in list(weights) if _is_bare(name, weights, pairs)}
@@ -91,6 +92,8 @@ def _masked(
     pairs: Mapping[str, Tensor] | None = None,
 ) -> Imported:
     kept = {name: mask != 0 for name, mask in (pairs or {}).items()}
+    for of, mask in (pairs or {}).items():
+        _binary(mask, f"{of}_mask", path)
     result, seen = dict(weights), dict[str, str]()
     for given, mask in masks.items():
         name = next(
@@ -102,8 +105,7 @@ def _masked(
             raise ValueError(
                 f"{path}: mask {given} {tuple(mask.shape)} has no weight{shape} to go with; there are {some(list(weights))}"
             )
-        if not bool(((mask == 0) | (mask == 1)).all()):
-            raise ValueError(f"{path}: mask {given} holds other values than 0 and 1")
+        _binary(mask, given, path)
         if name in seen:
             raise ValueError(f"{path} has two masks for {name}: {seen[name]} and {given}")
         seen[name] = given
@@ -118,6 +120,11 @@ def _masked(
         raise ValueError(f"{path} has a list of masks, and none in it")
     density = {name: float(keep.double().mean()) if keep.numel() else 1.0 for name, keep in kept.items()}
     return Imported(result, layout, density)
+
+
+def _binary(mask: Tensor, name: str, path: Path) -> None:
+    if not bool(((mask == 0) | (mask == 1)).all()):
+        raise ValueError(f"{path}: mask {name} holds other values than 0 and 1")
 
 
 def _distiller(tensors: dict[str, Tensor] | None, path: Path) -> dict[str, Tensor]:

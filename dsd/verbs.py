@@ -93,7 +93,7 @@ def more_verbs(verbs: Any, kind: Any) -> None:
     one.add_argument(
         "--write-crossover",
         metavar="FILE.json",
-        type=Path,
+        type=target,
         help="the table by which the runtime decides, as measured here",
     )
     one.set_defaults(verb=do_bench)
@@ -128,6 +128,9 @@ def do_bench(asked: argparse.Namespace, console: Any) -> int:
     from dsd.inference.session import measure, scalars, write_crossover
 
     layers, nets, batches = (list(chain(*found)) for found in (asked.layers, asked.networks, asked.batch))
+    for part, given, some in (("layers", asked.layers, layers), ("networks", asked.networks, nets)):
+        if given and not some:
+            raise ValueError(f"--{part} names none: leave it out for all of them")
     named = [part for part, some in (("layers", layers), ("networks", nets)) if some]
     parts = asked.only or named or list(PARTS)
     if asked.write_crossover is not None:

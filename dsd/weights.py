@@ -200,7 +200,7 @@ def unwrap(weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
 
 
 def multiply_masks(weights: Mapping[str, Tensor], path: Path) -> dict[str, Tensor]:
-    """The same with each pair `x_orig`, `x_mask` of torch.nn.utils.prune as one `x`, their product."""
+    """The same with each pair `x_orig`, `x_mask` of torch.nn.utils.prune as one `x`, their product, and 0 where the mask is."""
     pruned = [name.removesuffix("_mask") for name in weights if name.endswith("_mask")]
     pruned = [name for name in pruned if f"{name}_orig" in weights]
     result = dict(weights)
@@ -208,7 +208,7 @@ def multiply_masks(weights: Mapping[str, Tensor], path: Path) -> dict[str, Tenso
         value, mask = result.pop(f"{name}_orig"), result.pop(f"{name}_mask")
         if name in result or value.shape != mask.shape:
             raise ValueError(f"{path}: {name}_orig and {name}_mask do not make a {name}")
-        result[name] = value * mask.to(value.dtype)
+        result[name] = torch.where(mask == 0, torch.zeros_like(value), value * mask.to(value.dtype))  # NaN goes as well
     return result
 
 

@@ -141,6 +141,10 @@ def trained(word: str) -> dict[str, Tensor]:
         sys.exit(str(error))
     if name not in state or state[name].dim() < 2:
         sys.exit(f"{file} has no matrix {name!r}; it has {', '.join(n for n, w in state.items() if w.dim() > 1)}")
+    if len(state[name]) < max(ELEMENTS):
+        sys.exit(
+            f"{word} has {len(state[name])} rows, which cannot be dealt out to {max(ELEMENTS)} processing elements"
+        )
     return {f"{Path(file).stem}: {name}, trained": state[name]}
 
 

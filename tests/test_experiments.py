@@ -129,11 +129,12 @@ def test_the_slowest_worker_is_timed(monkeypatch):
     [
         (balance, "fc", "fc names no parameter: give FILE:PARAMETER"),
         (balance, "none.pt:fc.weight", "none.pt"),
+        (balance, "there.pt:fc.weight", "there.pt:fc.weight has 2 rows, which cannot be dealt out to 64"),
         (balance, "there.pt:fc.weigth", "there.pt has no matrix 'fc.weigth'; it has fc.weight"),
         (bench, "none.json", "none.json"),
         (pretrained, "foo", "there is no network foo; there are "),
     ],
-    ids=["no parameter", "no file", "no matrix", "no results", "no network"],
+    ids=["no parameter", "no file", "few rows", "no matrix", "no results", "no network"],
 )
 def test_a_misspelt_word_is_named(command, word, told, tmp_path, monkeypatch, capsys):
     torch.save({"fc.weight": torch.ones(2, 2)}, tmp_path / "there.pt")

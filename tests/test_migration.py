@@ -43,6 +43,27 @@ def test_torch_prune(tmp_path):
     net().load_state_dict(found.weights)
 
 
+def test_pairs_are_of_0_and_1_and_what_is_pruned_is_0(tmp_path):
+    pair = {"w_orig": torch.tensor([torch.nan, 2.0, -3.0]), "w_mask": torch.tensor([0.0, 1.0, 0.0])}
+    torch.save(pair, tmp_path / "a.pt")
+    found = imported(tmp_path / "a.pt").weights["w"]
+    assert found.tolist() == [0, 2, 0]
+    assert not found.signbit().any()
+    torch.save(pair | {"w_mask": torch.tensor([0.0, 0.5, 0.0])}, tmp_path / "b.pt")
+    with pytest.raises(ValueError, match="mask w_mask holds other values than 0 and 1"):
+        imported(tmp_path / "b.pt")
+
+
+@pytest.mark.filterwarnings("ignore:Validating sparse tensor invariants", "ignore:Sparse CSR tensor support")
+def test_weights_that_are_stored_sparse(tmp_path):
+    dense = torch.tensor([[1.0, 2.0], [3.0, 0.0]])
+    torch.save({"w": torch.tensor([[True, False], [True, True]])}, tmp_path / "m.pt")
+    for stored in (dense.to_sparse(), dense.to_sparse_csr()):
+        torch.save({"w": stored}, tmp_path / "w.pt")
+        found = imported(tmp_path / "w.pt", masks=tmp_path / "m.pt", ones="kept").weights["w"]
+        assert torch.equal(found, torch.tensor([[1.0, 0.0], [3.0, 0.0]]))
+
+
 def test_torch_prune_in_safetensors(tmp_path):
     model = net()
     prune.l1_unstructured(model[0], "weight", amount=0.5)
@@ -190,6 +211,8 @@ def test_bench_refuses_what_it_cannot_do(capsys, tmp_path):
     assert main(["bench", "--networks", "LeNet-6"]) == 2
     assert "no network 'LeNet-6' in the bench; it has LeNet-300-100" in capsys.readouterr().err
     assert main(["bench", "--only", "layers", "--write-crossover", str(tmp_path / "c.json")]) == 2
+    with pytest.raises(SystemExit):
+        main(["bench", "--write-crossover", str(tmp_path)])
     assert "needs the part crossover" in capsys.readouterr().err
     assert main(["bench", "--only", "layers", "--batch", "0"]) == 2
 
@@ -276,6 +299,7 @@ def test_import_makes_the_folder_of_an_archive(tmp_path):
     ("words", "reason"),
     [
         (["--only", "networks", "--layers", "AlexNet fc6"], "--only leaves all layers out"),
+        (["--layers", ""], "--layers names none: leave it out for all of them"),
         (["--layers", "AlexNet fc6", "--threads", "999"], "999 threads for all arms, but numba has at most"),
     ],
 )

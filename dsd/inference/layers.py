@@ -45,7 +45,7 @@ class LinearOf(nn.Module):
             return F.linear(x, self.matrix.dense(), self.bias)
         out: Tensor = self.matrix(x.flatten(0, -2) if x.dim() > 1 else x[None])
         out = out if self.bias is None else out + self.bias
-        return out.reshape(*x.shape[:-1], self.out_features)
+        return out.reshape(*x.shape[:-1], self.out_features).contiguous()  # as torch's own: networks call view() on it
 
 
 class ConvolutionOf(nn.Module):

@@ -232,13 +232,13 @@ class Looked(Matrix):
 
 
 def lookup(value_N: Tensor) -> tuple[Tensor, Tensor]:
-    """(values ascending, bytes that number them). ValueError if there are more than 256."""
+    """(values ascending, bytes that number them). ValueError if there are more than 256, or NaN, which is equal to none."""
     some = torch.unique(value_N[: 1 << 16])
     if len(value_N) > 1 << 16 and len(some) <= BYTE:
         found = torch.searchsorted(some, value_N).clamp_(max=len(some) - 1)
         some = some if torch.equal(some[found], value_N) else torch.unique(value_N)
-    if len(some) > BYTE:
-        raise ValueError(f"more than {BYTE} different values, which a byte cannot number")
+    if len(some) > BYTE or some.isnan().any():
+        raise ValueError(f"more than {BYTE} different values, or NaN, which a byte cannot number")
     return some, torch.searchsorted(some, value_N).to(torch.uint8)
 
 

@@ -78,6 +78,22 @@ def test_an_input_of_another_width_or_type_is_refused(form):
         line(torch.rand(1, 27, dtype=torch.float64))
 
 
+@pytest.mark.parametrize("form", [Rows, Coded, Looked])
+def test_an_output_lies_in_memory_as_torchs_does(form):
+    weight = (torch.rand(20, 27) < 0.3).float()
+    for bias in (True, False):
+        layer, x = nn.Linear(27, 20, bias=bias), torch.rand(4, 7, 27)
+        assert wrapped(layer, form.of(weight))(x).stride() == layer(x).stride()
+
+
+def test_nan_stays_nan_in_a_codebook_network():
+    layer = shared_(nn.Linear(64, 50), kept=0.1)
+    layer.weight.data[3, 5] = torch.nan
+    assert list(candidates(layer, "codebook")) == ["dense", "sparse"]
+    for other in ways(layer, "codebook").values():
+        assert other(torch.rand(2, 64)).isnan().any(0).nonzero().flatten().tolist() == [3]
+
+
 def test_a_codebook_of_positions_needs_few_of_them():
     assert "coded" in candidates(shared_(nn.Linear(100, 50), kept=0.2), "codebook")
     assert "coded" not in candidates(shared_(nn.Linear(100, 50), kept=0.5), "codebook")

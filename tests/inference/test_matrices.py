@@ -86,6 +86,9 @@ def test_more_values_than_a_byte_can_number():
         with pytest.raises(ValueError, match="more than 256 different values"):
             form.of(weight)
     assert torch.equal(Coded.of(weight[:, :256]).dense(), weight[:, :256])
+    for form in (Coded, Looked):
+        with pytest.raises(ValueError, match="or NaN, which a byte cannot number"):
+            form.of(torch.tensor([[1.0, 0.0, torch.nan]]))
 
 
 @pytest.mark.parametrize("form", [Coded, Looked])

@@ -143,9 +143,9 @@ def do_decompress(asked: argparse.Namespace, console: Any) -> int:
     """Unpack an archive."""
     from dsd.compression import decompress, read_meta
     from dsd.export import save_tensors
-    from dsd.source import present
+    from dsd.source import keep_apart, present
 
-    path = present(asked.file)
+    keep_apart(asked.out, path := present(asked.file))
     state = decompress(path)
     save_tensors(state, asked.out, read_meta(path))
     print(f"{asked.out}: {len(state)} tensors, {sum(v.numel() for v in state.values()):,} values")
@@ -199,9 +199,9 @@ def do_verify(asked: argparse.Namespace, console: Any) -> int:
 def do_export(asked: argparse.Namespace, console: Any) -> int:
     """Write another format of the same weights."""
     from dsd.export import network, save_csr, save_onnx, save_tensors
-    from dsd.source import found, notes, tensors
+    from dsd.source import found, keep_apart, notes, tensors
 
-    path = found(asked.file)
+    keep_apart(asked.out, path := found(asked.file))
     state, meta = tensors(path, whole=asked.to != "onnx"), notes(path)
     if asked.to == "safetensors":
         save_tensors(state, asked.out, meta)

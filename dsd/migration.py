@@ -110,6 +110,11 @@ def _masked(
             raise ValueError(f"{path} has two masks for {name}: {seen[name]} and {given}")
         seen[name] = given
         keep, weight = mask.bool() if ones == "kept" else ~mask.bool(), weights[name]
+        if keep.numel() and not keep.any() and weight.all():
+            raise ValueError(
+                f"{path}: mask {given} would leave nothing of {name}, which has no zero: its ones mean the opposite of {ones!r}; "
+                "or, if the layer is to go, set it to 0 in the weights"
+            )
         if not keep.all() and not weight[keep].any() and weight[~keep].all():
             raise ValueError(
                 f"{path}: mask {given} would keep exactly the zeros of {name}: its ones mean the opposite of {ones!r}"

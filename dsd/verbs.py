@@ -104,8 +104,9 @@ def do_import(asked: argparse.Namespace, console: Any) -> int:
     from dsd.compression import compress
     from dsd.export import save_tensors
     from dsd.migration import imported
-    from dsd.source import make_place
+    from dsd.source import keep_apart, make_place
 
+    keep_apart(asked.out, asked.file, asked.masks)
     if asked.out.suffix == ".dsd":
         make_place(asked.out, asked.file)
     found = imported(asked.file, masks=asked.masks, ones=asked.ones)

@@ -303,6 +303,15 @@ def test_verify_names_what_differs(archive, state, capsys):
     ]
 
 
+@pytest.mark.parametrize("words", ["decompress", "export --to safetensors"])
+def test_what_is_read_is_not_written_over(words, archive, capsys):
+    before = archive.read_bytes()
+    verb, *rest = words.split()
+    assert main([verb, str(archive), *rest, "-o", str(archive)]) == 2
+    assert "is what is read, and would be lost" in " ".join(capsys.readouterr().err.split())
+    assert archive.read_bytes() == before
+
+
 @pytest.mark.parametrize("command", ["verify", "inspect", "decompress", "compress", "export"])
 def test_no_file_is_told(command, tmp_path, capsys):
     rest = {"decompress": ["-o", "a.pt"], "compress": ["-o", "a.dsd"], "export": ["--to", "csr", "-o", "a.pt"]}

@@ -182,6 +182,39 @@ def test_a_meaning_that_the_weights_contradict(tmp_path):
     )
 
 
+def test_a_mask_of_nothing_but_zeros_is_told_as_what_it_is(tmp_path):
+    state = net().state_dict()
+    torch.save(state, tmp_path / "a.pt")
+    torch.save({"0.weight": torch.zeros(8, 6)}, tmp_path / "m.pt")
+    with pytest.raises(ValueError, match=r"would leave nothing of 0.weight, .* opposite of 'kept'; or, .* set it to 0"):
+        imported(tmp_path / "a.pt", masks=tmp_path / "m.pt", ones="kept")
+    state["0.weight"].zero_()
+    torch.save(state, tmp_path / "a.pt")
+    assert imported(tmp_path / "a.pt", masks=tmp_path / "m.pt", ones="kept").density["0.weight"] == 0
+
+
+@pytest.mark.parametrize("lost", ["a.pt", "m.pt"])
+def test_what_is_read_is_not_written_over(tmp_path, lost, capsys):
+    torch.save(net().state_dict(), tmp_path / "a.pt")
+    torch.save({"0.weight": torch.ones(8, 6)}, tmp_path / "m.pt")
+    before = (tmp_path / lost).read_bytes()
+    words = [
+        "import",
+        str(tmp_path / "a.pt"),
+        "--masks",
+        str(tmp_path / "m.pt"),
+        "--ones",
+        "kept",
+        "-o",
+        str(tmp_path / lost),
+    ]
+    assert main(words) == 2
+    assert f"{lost} is what is read, and would be lost: give -o another name" in " ".join(
+        capsys.readouterr().err.split()
+    )
+    assert (tmp_path / lost).read_bytes() == before
+
+
 def test_without_masks_there_is_nothing_to_import(tmp_path):
     torch.save(net().state_dict(), tmp_path / "a.pt")
     with pytest.raises(ValueError, match=r"no masks that are known here.*--masks FILE --ones"):

@@ -15,6 +15,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from dsd.inference.matrices import Coded, Looked, Matrix, Rows
+from dsd.inference.opaque import Opaque
 
 Layer = nn.Linear | nn.Conv1d | nn.Conv2d
 FORMS = ("dense", "sparse", "codebook")
@@ -48,7 +49,7 @@ class LinearOf(nn.Module):
         return out.reshape(*x.shape[:-1], self.out_features).contiguous()  # as torch's own: networks call view() on it
 
 
-class ConvolutionOf(nn.Module):
+class ConvolutionOf(Opaque):
     """`nn.Conv2d`, or `nn.Conv1d` as one of height 1, without groups, over a matrix (kernels, channels x height x width)."""
 
     def __init__(self, layer: nn.Conv1d | nn.Conv2d, matrix: Matrix) -> None:
@@ -85,19 +86,23 @@ class ConvolutionOf(nn.Module):
             weight = self.matrix.dense().reshape(self.out_channels, self.in_channels, *self.kernel_HW)
             out = F.conv2d(x_NCHW, weight, self.bias, self.stride_HW, self.padding_HW, self.dilation_HW)
         else:
-            out = self._products(x_NCHW)
+            out = self.whole(x_NCHW, (len(x_NCHW), self.out_channels, *self._size(x_NCHW)))
         return out[:, :, 0] if self.flat else out
 
-    @torch.compiler.disable  # type: ignore[untyped-decorator]
-    def _products(self, x_NCHW: Tensor) -> Tensor:
+    def _size(self, x_NCHW: Tensor) -> tuple[int, int]:
         if x_NCHW.shape[1] != self.in_channels:
             raise ValueError(f"a convolution over {self.in_channels} channels, found images of {tuple(x_NCHW.shape)}")
+        geometry = self.kernel_HW, self.stride_HW, self.padding_HW, self.dilation_HW
         height, width = (
             (length + 2 * p - d * (k - 1) - 1) // s + 1
-            for length, k, s, p, d in zip(
-                x_NCHW.shape[2:], self.kernel_HW, self.stride_HW, self.padding_HW, self.dilation_HW, strict=True
-            )
+            for length, k, s, p, d in zip(x_NCHW.shape[2:], *geometry, strict=True)
         )
+        return height, width
+
+    @torch.no_grad()
+    def outside(self, x_NCHW: Tensor) -> Tensor:
+        """The products of one image after the other."""
+        height, width = self._size(x_NCHW)
         out_NML = x_NCHW.new_empty(len(x_NCHW), self.out_channels, height * width)
         alone = self.kernel_HW == (1, 1) and self.padding_HW == (0, 0)
         for number, image_CHW in enumerate(x_NCHW):

@@ -25,7 +25,7 @@ from dsd.inference.crossover import faster, kind_of, stored
 from dsd.inference.layers import FORMS, ConvolutionOf, LinearOf, candidates, convertible, replace_
 from dsd.inference.recurrent import SequenceOf, called_, sequential
 from dsd.inference.timing import interleaved
-from dsd.weights import initialise_
+from dsd.weights import WRAPPERS, initialise_
 
 TURNS = 5  # of each form when a layer is timed on an example
 PATIENCE = 2.0  # seconds for them all
@@ -59,8 +59,9 @@ def load(
     Where two forms of a layer compete, a table decides for `batch` inputs at a time, as they reach the layer: of a sequence, batch x
     steps (give `example` where layers see different numbers of them) (`crossover`: the file of
     `dsd bench --only crossover --write-crossover FILE`; else one measured elsewhere, dsd/inference/crossover.json); or, given an
-    `example` (the network's arguments), each is timed on what reaches the layer. `net` is the network to fill if the archive
-    doesn't say which it is. `torch.compile` takes the network as it is, in any form: sparse products stay outside its graphs.
+    `example` (the network's arguments), each is timed on what reaches the layer; one that is not called stays dense in `sparse`:
+    networks that use a layer's weight themselves have it made dense each time. `net` is the network to fill if the archive
+    doesn't say which it is. `torch.compile` takes the network as it is, in any form: sparse products are one operator each in its graphs.
     They pass over pruned weights: 0 x NaN and 0 x infinity count for nothing there, and are NaN in the dense form.
     Raises ValueError (ArchiveError if the file is damaged) that says what is wrong.
     """
@@ -78,8 +79,12 @@ def load(
         net = network(target, config, state)
         _check_exact(net, state)
     else:
+        if wrappers := [name for name in WRAPPERS if all(own.startswith(name) for own in net.state_dict())]:
+            raise ValueError(
+                f"net= has names of a wrapper, {wrappers[0]}: give the network inside it, and wrap or compile the result"
+            )
         _check_exact(net, state)
-        initialise_(net, state)
+        initialise_(net, state, hint="give the network that the archive was made of")
         net.eval()
     del state
     convert_(net, form=form, batch=batch, example=example, crossover=crossover)
@@ -116,6 +121,8 @@ def convert_(
         density = float(layer.weight.count_nonzero()) / max(1, layer.weight.numel())
         if name in timed:
             way, chosen[name] = timed[name]
+        elif example is not None and form == "sparse":  # its weight is used elsewhere, or nothing comes here
+            way, chosen[name] = "dense", layer
         else:
             ways = candidates(layer, form)
             sparse = [key for key in ways if key in ("sparse", "coded")]

@@ -18,6 +18,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from dsd.inference.kernels import coded_matrix, coded_vector
+from dsd.inference.opaque import Opaque
 
 BLOCK = 4608  # columns whose inputs, 18 KB, stay in the first cache beside the weights that stream through it
 BYTE, COLUMNS = 1 << 8, 1 << 16  # values that a byte, columns that two bytes can number
@@ -27,7 +28,7 @@ NOT_FLOAT32 = (
 )
 
 
-class Matrix(nn.Module):
+class Matrix(Opaque):
     """W (rows, width) in some form; made by `of`, which loses nothing: `dense()` gives the same values back."""
 
     form = ""
@@ -45,10 +46,7 @@ class Matrix(nn.Module):
         if x_KN.shape[0] != self.width or x_KN.dtype != torch.float32:
             found = f"{tuple(x_KN.shape)} {str(x_KN.dtype).removeprefix('torch.')}"
             raise ValueError(f"a matrix of {self.rows} x {self.width} takes float32 ({self.width}, N), found {found}")
-        return self._product(x_KN)
-
-    def _product(self, x_KN: Tensor) -> Tensor:
-        raise NotImplementedError
+        return self.whole(x_KN, (self.rows, x_KN.shape[1]))
 
     def dense(self) -> Tensor:
         """W as a tensor, for those who must see it whole."""
@@ -80,7 +78,7 @@ class Rows(Matrix):
             start[1:] = keep.sum(1).cumsum(0)
             made.register_buffer(f"start{number}", start)
             made.register_buffer(f"column{number}", keep.nonzero()[:, 1].int())
-            made.register_buffer(f"value{number}", part[keep])
+            made.register_parameter(f"value{number}", _fixed(part[keep]))
         return made
 
     def __init__(self, shape: tuple[int, int]) -> None:
@@ -89,7 +87,7 @@ class Rows(Matrix):
         self._parts: list[Tensor] = []
 
     def _apply(self, fn: Any, recurse: bool = True) -> Any:
-        self._parts = []  # they share the buffers that change now
+        self._parts = []  # they share the tensors that change now
         return super()._apply(fn, recurse)  # type: ignore[no-untyped-call]
 
     def _load_from_state_dict(self, *args: Any) -> None:
@@ -100,35 +98,28 @@ class Rows(Matrix):
         return self.__dict__ | {"_parts": []}  # torch copies no sparse tensor
 
     def parts(self) -> list[Tensor]:
-        """The blocks as torch's sparse tensors, which share the buffers' memory."""
+        """The blocks as torch's sparse tensors, which share the memory of indices and values."""
         if not self._parts:
-            if any(value.dtype != torch.float32 for name, value in self.named_buffers() if name.startswith("value")):
+            if any(value.dtype != torch.float32 for value in self.parameters()):
                 raise ValueError(NOT_FLOAT32)
             made = []
             with warnings.catch_warnings():
                 warnings.filterwarnings("ignore", ".*CSR tensor support is in beta.*")
                 for number, (left, right) in enumerate(self.edges):
-                    start, column, value = (self.get_buffer(f"{name}{number}") for name in ("start", "column", "value"))
-                    size = (self.rows, right - left)
+                    start, column = self.get_buffer(f"start{number}"), self.get_buffer(f"column{number}")
+                    value, size = self.get_parameter(f"value{number}").detach(), (self.rows, right - left)
                     made.append(torch.sparse_csr_tensor(start, column, value, size, check_invariants=False))
             self._parts = made  # whole at once: other threads may be here too
         return self._parts
 
-    @torch.compiler.disable  # type: ignore[untyped-decorator]
     @torch.no_grad()
-    def _product(self, x_KN: Tensor) -> Tensor:
-        if x_KN.shape[1] == 1:
-            return self._vector(x_KN[:, 0])[:, None]
-        out_MN = self.parts()[0] @ x_KN[: self.edges[0][1]]
+    def outside(self, x_KN: Tensor) -> Tensor:
+        alone = x_KN.shape[1] == 1
+        x = x_KN[:, 0] if alone else x_KN  # torch is faster with a vector than with a matrix of one column
+        out = self.parts()[0] @ x[: self.edges[0][1]]
         for part, (left, right) in zip(self.parts()[1:], self.edges[1:], strict=True):
-            out_MN += part @ x_KN[left:right]
-        return out_MN
-
-    def _vector(self, x_K: Tensor) -> Tensor:
-        out_M = self.parts()[0] @ x_K[: self.edges[0][1]]
-        for part, (left, right) in zip(self.parts()[1:], self.edges[1:], strict=True):
-            out_M += part @ x_K[left:right]
-        return out_M
+            out += part @ x[left:right]
+        return out[:, None] if alone else out
 
     def dense(self) -> Tensor:
         return torch.cat([part.to_dense() for part in self.parts()], 1)
@@ -144,7 +135,7 @@ class Coded(Matrix):
     start: Tensor
     column: Tensor
     index: Tensor
-    book: Tensor
+    book: nn.Parameter
 
     @classmethod
     def of(cls, weight_MK: Tensor) -> Coded:
@@ -161,15 +152,15 @@ class Coded(Matrix):
         column = keep.nonzero()[:, 1].numpy().astype(np.uint16).view(np.int16)  # pickle knows no torch.uint16
         made.register_buffer("column", torch.from_numpy(column))
         made.register_buffer("index", index)
-        made.register_buffer("book", book)
+        made.book = _fixed(book)
         return made
 
-    @torch.compiler.disable  # type: ignore[untyped-decorator]
     @torch.no_grad()
-    def _product(self, x_KN: Tensor) -> Tensor:
+    def outside(self, x_KN: Tensor) -> Tensor:
         if self.book.dtype != torch.float32:
             raise ValueError(NOT_FLOAT32)
-        weight = (self.start.numpy(), self.column.numpy().view(np.uint16), self.index.numpy(), self.book.numpy())
+        column, book = self.column.numpy().view(np.uint16), self.book.detach().numpy()
+        weight = (self.start.numpy(), column, self.index.numpy(), book)
         if not len(weight[1]):
             return x_KN.new_zeros(self.rows, x_KN.shape[1])
         if x_KN.shape[1] > FEW:
@@ -193,7 +184,7 @@ class Looked(Matrix):
 
     form = "codebook"
     index: Tensor
-    book: Tensor
+    book: nn.Parameter
     kept: Tensor | None
 
     @classmethod
@@ -210,7 +201,7 @@ class Looked(Matrix):
             index[keep] = found
             kept = torch.from_numpy(np.packbits(keep.numpy(), bitorder="little"))
         made.register_buffer("index", index.reshape(weight_MK.shape))
-        made.register_buffer("book", book)
+        made.book = _fixed(book)
         made.register_buffer("kept", kept)
         return made
 
@@ -219,7 +210,7 @@ class Looked(Matrix):
         return F.linear(x_BK, self.dense())
 
     @torch.no_grad()
-    def _product(self, x_KN: Tensor) -> Tensor:
+    def outside(self, x_KN: Tensor) -> Tensor:
         return self.dense() @ x_KN
 
     def dense(self) -> Tensor:
@@ -229,6 +220,11 @@ class Looked(Matrix):
             keep_N = ((self.kept[:, None] >> bit_8) & 1).reshape(-1)[: len(value_N)]
             value_N = value_N * keep_N
         return value_N.reshape(self.rows, self.width)
+
+
+def _fixed(values: Tensor) -> nn.Parameter:
+    """Weights are parameters in any form: networks ask their parameters for device and dtype."""
+    return nn.Parameter(values, requires_grad=False)
 
 
 def lookup(value_N: Tensor) -> tuple[Tensor, Tensor]:

@@ -13,7 +13,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from dsd.inference.matrices import Coded, Rows
+from dsd.inference.matrices import Coded, Rows, resident
 
 Product = Callable[[Tensor], Tensor]
 ARMS = ("dense", "compiled", "sparse", "codebook", "CSR int64", "SciPy", "GraphBLAS")
@@ -73,8 +73,8 @@ def products(weight_MK: Tensor, compiled: Callable[..., Any] | None) -> tuple[di
         arms["compiled"] = lambda x: compiled(x, weight_MK)
     dense = 4 * weight_MK.numel()
     held = {
-        "dense": dense, "compiled": dense, "sparse": sum(b.nbytes for b in rows.buffers()),
-        "codebook": sum(b.nbytes for b in coded.buffers()), "CSR int64": 12 * kept + 8 * size, "SciPy": 8 * kept + 4 * size,
+        "dense": dense, "compiled": dense, "sparse": resident(rows),
+        "codebook": resident(coded), "CSR int64": 12 * kept + 8 * size, "SciPy": 8 * kept + 4 * size,
     }  # fmt: skip
     if other := graphblas(entries):
         arms["GraphBLAS"], held["GraphBLAS"] = other

@@ -40,11 +40,12 @@ class RecurrentOf(nn.Module):
             projected_BTH = self.norm(projected_BTH, valid_BT)
         projected_TBH = projected_BTH.transpose(0, 1).contiguous()
         valid_TB1 = valid_BT.t()[..., None].to(projected_TBH.dtype)
-        ahead_TBH = _scan(self.ahead, projected_TBH, valid_TB1)
-        back_TBH = _scan(self.back, projected_TBH.flip(0), valid_TB1.flip(0))
+        ahead_TBH: Tensor = _scan(self.ahead, projected_TBH, valid_TB1)
+        back_TBH: Tensor = _scan(self.back, projected_TBH.flip(0), valid_TB1.flip(0))
         return (ahead_TBH + back_TBH.flip(0)).transpose(0, 1)
 
 
+@torch.compiler.disable  # type: ignore[untyped-decorator]  # a graph would have every step anew
 def _scan(weight: nn.Module, projected_TBH: Tensor, valid_TB1: Tensor) -> Tensor:
     hidden_TBH, h_BH = torch.empty_like(projected_TBH), projected_TBH.new_zeros(projected_TBH.shape[1:])
     product = _product(weight)
@@ -124,6 +125,7 @@ class SequenceOf(nn.Module):
             return out_TBH[:, 0]
         return out_TBH.transpose(0, 1) if self.batch_first else out_TBH
 
+    @torch.compiler.disable  # type: ignore[untyped-decorator]
     def _through(
         self, number: int, x_TBI: Tensor, state: State, valid_TB1: Tensor | None, *, back: bool
     ) -> tuple[Tensor, State]:

@@ -1,5 +1,6 @@
 """A network from its archive gives the outputs of the network that was packed, in every form."""
 
+import copy
 import json
 
 import pytest
@@ -11,7 +12,7 @@ from dsd.coding.archive import ArchiveError
 from dsd.compression import compress
 from dsd.inference import convert_, loading, resident
 from dsd.inference.crossover import KINDS, faster, kind_of, stored
-from dsd.inference.layers import LinearOf
+from dsd.inference.layers import ConvolutionOf, LinearOf
 from dsd.inference.peers import has_compiler
 from dsd.inference.timing import Timing
 from dsd.models import LeNet300
@@ -45,6 +46,58 @@ def test_a_compiled_network_gives_the_same(form):
     net, data = packed("LeNet5")
     found = torch.compile(dsd.load(data, form=form))
     assert torch.allclose(scores(found, "LeNet5"), scores(net, "LeNet5"), atol=1e-5)
+
+
+@pytest.mark.skipif(not has_compiler(), reason="torch.compile writes C++: install g++ or clang++")
+@pytest.mark.parametrize("form", ["sparse", "codebook"])
+def test_more_layers_than_the_compiler_takes_variants_are_one_graph(form):
+    """And the graph takes another batch, and belongs to its network, not to a copy of it."""
+    layers = [layer for n in range(10) for layer in (nn.Linear(20 + n, 21 + n), nn.ReLU())]
+    net = shared_(nn.Sequential(nn.Conv1d(3, 5, 3), nn.Conv1d(5, 2, 1), nn.Flatten(), *layers)).eval()
+    expected = copy.deepcopy(net)
+    convert_(net, form=form, batch=1)
+    assert sum(isinstance(layer, LinearOf | ConvolutionOf) for layer in net) > 8
+    one, other = torch.compile(net, fullgraph=True), torch.compile(copy.deepcopy(net), fullgraph=True)
+    for batch in (1, 2, 5, 7):
+        x = torch.randn(batch, 3, 12)
+        torch.testing.assert_close(one(x), expected(x), atol=1e-5, rtol=1e-5)
+    for weight in net[3].matrix.parameters():
+        weight.zero_()
+    x = torch.randn(5, 3, 12)
+    torch.testing.assert_close(other(x), expected(x), atol=1e-5, rtol=1e-5)
+    assert not torch.allclose(one(x), expected(x), atol=1e-5)
+
+
+@pytest.mark.parametrize("form", FORMS)
+def test_a_network_without_a_bias_has_parameters_in_every_form(form):
+    net = shared_(nn.Sequential(nn.Conv2d(2, 4, 3, bias=False), nn.Flatten(), nn.Linear(16, 8, bias=False)))
+    convert_(net, form=form)
+    assert next(net.parameters()).dtype == torch.float32
+    assert not any(weight.requires_grad for weight in net.parameters())
+
+
+def test_a_layer_that_the_example_does_not_call_stays_dense():
+    class Own(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.first, self.second = nn.Linear(900, 800), nn.Linear(800, 700)
+
+        def forward(self, x):
+            return torch.nn.functional.linear(self.first(x), self.second.weight)
+
+    parts = convert_(shared_(Own()), form="sparse", example=(torch.randn(1, 900),))
+    assert [part.form for part in parts] == ["sparse", "dense"]
+    parts = convert_(shared_(Own()), form="codebook", example=(torch.randn(1, 900),))
+    assert parts[1].form in ("looked", "coded")  # for memory
+
+
+def test_a_network_that_does_not_fit_the_archive():
+    net, data = packed("LeNet300")
+    with pytest.raises(ValueError, match="give the network that the archive was made of") as told:
+        dsd.load(data, net=nn.Sequential(nn.Linear(3, 2)))
+    assert "skip=" not in str(told.value)
+    with pytest.raises(ValueError, match=r"_orig_mod\.: give the network inside it, and wrap or compile the result"):
+        dsd.load(data, net=torch.compile(net))
 
 
 def test_the_dense_form_is_the_network_bit_for_bit():

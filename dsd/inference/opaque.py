@@ -1,0 +1,55 @@
+"""What torch.compile's graphs call as one operator instead of compiling it: products over compressed rows.
+
+Without it every sparse layer would cut the graph in two, and a network of more than eight of them meets the compiler's limit
+of variants. Outside of a graph nobody pays for the operator: layers call their own method.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from itertools import count
+from typing import Any
+from weakref import WeakValueDictionary
+
+import torch
+from torch import Tensor, nn
+
+_numbers = count()
+_alive: WeakValueDictionary[int, Opaque] = WeakValueDictionary()
+
+
+class Opaque(nn.Module):
+    """A module that has a number of its own, by which a graph finds it, and so does each of its copies."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._count()
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        super().__setstate__(state)  # type: ignore[no-untyped-call]
+        self._count()
+
+    def _count(self) -> None:
+        self.number = next(_numbers)
+        _alive[self.number] = self
+
+    def outside(self, x: Tensor) -> Tensor:
+        """What graphs take whole: a new tensor, contiguous."""
+        raise NotImplementedError
+
+    def whole(self, x: Tensor, shape: Sequence[int]) -> Tensor:
+        """`outside(x)`, of this shape and x's dtype; within a graph as one operator."""
+        out: Tensor = _outside(x, self.number, shape) if torch.compiler.is_compiling() else self.outside(x)
+        return out
+
+
+@torch.library.custom_op("dsd::outside", mutates_args=())
+def _outside(x: Tensor, number: int, shape: Sequence[int]) -> Tensor:
+    out = _alive[number].outside(x)
+    assert out.shape == tuple(shape), (out.shape, shape)
+    return out.contiguous()
+
+
+@_outside.register_fake
+def _(x: Tensor, number: int, shape: Sequence[int]) -> Tensor:
+    return x.new_empty(shape)

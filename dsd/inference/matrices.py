@@ -121,6 +121,7 @@ class Rows(Matrix):
             out += part @ x[left:right]
         return out[:, None] if alone else out
 
+    @torch.compiler.disable  # type: ignore[untyped-decorator]
     def dense(self) -> Tensor:
         return torch.cat([part.to_dense() for part in self.parts()], 1)
 
@@ -168,6 +169,7 @@ class Coded(Matrix):
         out_NM = [torch.from_numpy(coded_vector(*weight, x.contiguous().numpy())) for x in x_KN.t()]
         return torch.stack(out_NM, 1) if out_NM else x_KN.new_zeros(self.rows, 0)
 
+    @torch.compiler.disable  # type: ignore[untyped-decorator]
     def dense(self) -> Tensor:
         out_MK = torch.zeros(self.rows, self.width)
         row = torch.repeat_interleave(torch.arange(self.rows), self.start.diff())

@@ -24,7 +24,7 @@ from rich import get_console
 from yaml import YAMLError
 
 from dsd.console import Refused, explained, recorded, speak
-from dsd.processes import foremost, started_by
+from dsd.processes import begun_before, foremost, started_by
 from dsd.results.provenance import git_state, hardware, versions
 from dsd.results.store import RunBusy, RunFolder, atomic_write
 from dsd.results.table import phase_table, sentences, unit
@@ -121,6 +121,9 @@ def alone(hydra_cfg: Any) -> list[str]:
 
 def run(cfg: DictConfig, folder: RunFolder, weights: Any, config: dict[str, Any], *, wait: bool) -> State:
     """Done from the start, continued, or skipped since it is finished. `wait` for a process that executes it already."""
+    if cfg.force and begun_before(folder.path / "forced"):
+        log.info("started again by the cluster: force=true counted at the first start, and the run goes on")
+        cfg.force = False
     if not cfg.force and folder.finished:
         return skip(folder, quiet=wait)
     choices = {group: name for group, name in HydraConfig.get().runtime.choices.items() if "hydra" not in group}

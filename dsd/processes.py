@@ -11,10 +11,12 @@ import sys
 import threading
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
 RANKS = ("RANK", "LOCAL_RANK", "SLURM_PROCID")  # torchrun's, Lightning's, srun's: Lightning looks in this order too
 LAUNCH = ("SLURM_JOB_ID", "SLURM_STEP_ID", "SLURM_RESTART_COUNT", "TORCHELASTIC_RUN_ID", "TORCHELASTIC_RESTART_COUNT")
+JOB, RESTARTS = ("SLURM_JOB_ID", "TORCHELASTIC_RUN_ID"), ("SLURM_RESTART_COUNT", "TORCHELASTIC_RESTART_COUNT")
 SET = ("LOCAL_RANK", "NODE_RANK", "WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT")  # by Lightning, for those it starts
 GRACE = {"done": 60.0, "failed": 5.0}  # seconds that the others have to end by themselves
 
@@ -43,6 +45,17 @@ def foremost() -> bool:
 def launch() -> str:
     """What the processes of one run have in common, and those of another try of it, or of another job, have not."""
     return " ".join(f"{name}={os.environ[name]}" for name in LAUNCH if name in os.environ)
+
+
+def begun_before(note: Path) -> bool:
+    """Whether this is a job that SLURM or torchrun started again after it had been here; at its first start `note` says it has."""
+    job = " ".join(f"{name}={os.environ[name]}" for name in JOB if name in os.environ)
+    if any(int(os.environ.get(name, "0")) for name in RESTARTS):
+        return note.is_file() and note.read_text() == job
+    if job and foremost():
+        note.parent.mkdir(parents=True, exist_ok=True)
+        note.write_text(job)
+    return False
 
 
 @contextmanager

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from dsd.console import recorded
-from dsd.processes import foremost, share, started_by
+from dsd.processes import JOB, RANKS, RESTARTS, begun_before, foremost, share, started_by
 from dsd.results.store import RunFolder
 from tests import fake_slurm
 
@@ -96,12 +96,13 @@ def test_a_worker_of_ray_starts_them_too(tmp_path):
     assert (result["config"]["trainer"]["devices"], result["images"]) == (2, 1000 * 3)
 
 
-def test_two_tasks_of_slurm_are_one_run_that_goes_on_when_requeued(tmp_path):
+@pytest.mark.parametrize("force", [False, True])
+def test_two_tasks_of_slurm_are_one_run_that_goes_on_when_requeued(force, tmp_path):
     commands = fake_slurm.install(tmp_path / "bin")
     path = f"{commands}{os.pathsep}{os.environ['PATH']}"
     said = call(
         "hydra/launcher=slurm_gpus", *PLAIN, f"runs={tmp_path / 'runs'}", "checkpoint.seconds=0", "profiles.quick.dense=4",
-        "baseline_seed=0", PATH=path, FAKE_SLURM_END=str(tmp_path / "runs" / "*" / "checkpoints" / "last.ckpt"),
+        "baseline_seed=0", *(["method=baseline", "force=true"] if force else []), PATH=path, FAKE_SLURM_END=str(tmp_path / "runs" / "*" / "checkpoints" / "last.ckpt"),
     )  # fmt: skip
     asked = dict(re.findall(r"^#SBATCH --([\w-]+)=(.*)$", (commands / "asked").read_text(), re.MULTILINE))
     assert {asked[name] for name in ("ntasks-per-node", "gpus-per-node")} == {"2"}
@@ -111,9 +112,25 @@ def test_two_tasks_of_slurm_are_one_run_that_goes_on_when_requeued(tmp_path):
     found = {result["method"]: result for result in results(tmp_path / "runs")}
     assert {name: (one["restarts"], one["images"]) for name, one in found.items()} == {
         "baseline": (1, 4000),
-        "dsd": (0, 2000),
+        **({} if force else {"dsd": (0, 2000)}),
     }
-    assert [one["metrics"]["test"]["test/n"] for one in found.values()] == [1000, 1000]
+    assert {one["metrics"]["test"]["test/n"] for one in found.values()} == {1000}
+
+
+def test_a_job_that_is_started_again_knows_what_it_has_begun(tmp_path, monkeypatch):
+    for name in (*RANKS, *JOB, *RESTARTS, "NODE_RANK"):
+        monkeypatch.delenv(name, raising=False)
+    one, two = tmp_path / "one" / "forced", tmp_path / "two" / "forced"
+    assert not begun_before(one)
+    assert not one.exists()  # outside of a cluster nobody starts it again
+    monkeypatch.setenv("SLURM_JOB_ID", "7")
+    assert not begun_before(one)
+    assert not begun_before(one)  # the same run twice in a job's first start
+    monkeypatch.setenv("SLURM_RESTART_COUNT", "1")
+    assert begun_before(one)
+    assert not begun_before(two)  # which had not begun
+    monkeypatch.setenv("SLURM_JOB_ID", "8")
+    assert not begun_before(one)
 
 
 @pytest.mark.parametrize("ends", ["finished", "left"])

@@ -11,6 +11,8 @@ used (seconds); with one thread there is a kernel without a pool, whose waiting 
 from __future__ import annotations
 
 import functools
+from contextlib import nullcontext
+from threading import Lock
 from typing import Any
 
 import numpy as np
@@ -20,6 +22,9 @@ import torch
 LANES = 16
 STRIP = 64  # columns of a result at a time: 256 bytes of each row of the input, four cache lines
 Array = npt.NDArray[Any]
+_pool = (
+    Lock()
+)  # numba's own pool, which it takes where there is neither OpenMP nor TBB, ends a process that enters it twice
 
 
 def bounds(start_M: Array, parts: int) -> Array:
@@ -54,7 +59,8 @@ def coded_vector(start_M: Array, column_N: Array, index_N: Array, book_K: Array,
     """y (M,) of the matrix whose row i has book[index[k]] at column[k], k from start[i] to start[i + 1], and x."""
     y_M = np.empty(len(start_M) - 1, np.float32)
     parts = threads()
-    _vector(parts > 1)(start_M, column_N, index_N, book_K, x_K, y_M, bounds(start_M, parts))
+    with _pool if parts > 1 else nullcontext():
+        _vector(parts > 1)(start_M, column_N, index_N, book_K, x_K, y_M, bounds(start_M, parts))
     return y_M
 
 
@@ -64,7 +70,8 @@ def coded_matrix(start_M: Array, column_N: Array, index_N: Array, book_K: Array,
     y_MN = np.empty((len(start_M) - 1, width), np.float32)
     parts, strips = threads(), max(1, -(-width // STRIP))
     cut = bounds(start_M, parts if strips % parts else 1)  # whole strips for each thread, or rows
-    _matrix(parts > 1)(start_M, column_N, index_N, book_K, x_KN, y_MN, cut, -(-width // strips))
+    with _pool if parts > 1 else nullcontext():
+        _matrix(parts > 1)(start_M, column_N, index_N, book_K, x_KN, y_MN, cut, -(-width // strips))
     return y_MN
 
 

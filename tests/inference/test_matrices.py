@@ -1,6 +1,10 @@
 """Every form of a matrix holds the same values and multiplies alike, within the rounding that is stated."""
 
+import os
+import subprocess
+import sys
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 
 import pytest
 import torch
@@ -11,6 +15,7 @@ from dsd.inference import Coded, Looked, Rows, resident
 from dsd.inference.kernels import bounds, most_threads
 from dsd.inference.matrices import lookup
 
+ROOT = Path(__file__).parents[2]
 FORMS = [Rows, Coded, Looked]
 
 
@@ -150,6 +155,28 @@ def test_another_type_of_number_is_refused_by_name(form):
         with pytest.raises(ValueError, match=r"multiplies float32 only: leave \.double"):
             matrix.to(kind).columns(x)
     assert matrix.float().columns(x).shape == (20, 1)
+
+
+def test_threads_share_the_pool_that_takes_one_at_a_time():
+    """numba's own, where there is neither OpenMP nor TBB: it ended the process."""
+    code = """
+import threading, numba, torch
+from tests.inference.test_matrices import Coded, drawn
+torch.set_num_threads(2)
+weight, x = drawn(3000, 2000), torch.randn(2000, 1)
+matrix, exact, wrong = Coded.of(weight), weight @ x, []
+def multiply():
+    torch.set_num_threads(2)
+    for _ in range(20):
+        wrong.append(not torch.allclose(matrix.columns(x), exact, atol=1e-3))
+threads = [threading.Thread(target=multiply) for _ in range(4)]
+[thread.start() for thread in threads]
+[thread.join() for thread in threads]
+print(numba.threading_layer(), sum(wrong), len(wrong))
+"""
+    env = os.environ | {"NUMBA_THREADING_LAYER": "workqueue", "NUMBA_NUM_THREADS": "2"}
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, env=env, capture_output=True, text=True, timeout=300)
+    assert done.stdout.split() == ["workqueue", "0", "80"], done.stderr
 
 
 def test_the_kernel_leaves_the_number_of_threads():

@@ -19,6 +19,7 @@ from typing import Any
 
 from dsd.results import diverged, records, samples
 from dsd.results.analysis import analyse
+from dsd.results.origins import digest
 from dsd.results.report import Section, section, write
 from dsd.results.store import Store, atomic_write
 from dsd.results.study import Study
@@ -62,6 +63,8 @@ def report(name: str, runs: Path, folder: Path, only: Sequence[str] = ()) -> lis
     for one in new:
         if counts := records.utterances(samples.of_run(store, one["run_id"])):
             one["utterances"] = counts
+        if (final := store.run(one["run_id"]).final).is_file():
+            one["final_sha256"] = digest(final)
     everything = records.merge(old, new)
     unfinished = list(store.diverged())
     new_lost = [one for s in studies if not only or s.name in only for one in diverged.collect(s, unfinished)]
@@ -153,6 +156,8 @@ def main(words: Sequence[str]) -> int:
             )
         for arm, seeds in part.findings.diverged.items():
             print(f"  diverged: {arm}, seed {', '.join(map(str, seeds))}")
+        for one in part.findings.mixed:
+            print(f"  beware: {one.sentence}")
         if part.commands:
             print(f"  missing, {sum(map(len, part.findings.missing.values()))} runs:")
             print("\n".join(f"    {command}" for command in part.commands))

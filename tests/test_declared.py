@@ -7,6 +7,7 @@ import pytest
 from omegaconf import OmegaConf
 
 from dsd.results import records
+from dsd.results.origins import digest
 from dsd.run.config import composed
 from dsd.run.stages import stages
 from experiments.__main__ import NAMES, main
@@ -95,4 +96,6 @@ def test_a_run_asked_for_in_other_words_is_of_the_study(tmp_path, capsys):
     assert main(["smoke", "--runs", str(runs), "--to", str(tmp_path / "smoke")]) == 1
     kept = records.read(tmp_path / "smoke" / "records.jsonl")
     assert [(one["arm"], one["seed"]) for one in kept] == [("baseline", 1), ("dsd", 1)]
+    assert [one["final_sha256"] == digest(runs / one["run_id"] / "final.safetensors") for one in kept] == [True, True]
+    assert kept[1]["config"]["init_sha256"] == kept[0]["final_sha256"]
     assert "method=dsd seed=0,2,3" in capsys.readouterr().out

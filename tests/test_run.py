@@ -19,6 +19,7 @@ from hydra.core.config_store import ConfigStore
 from hydra.errors import HydraException
 
 from dsd.console import EXTRAS, Refused, explained, recorded
+from dsd.results.origins import digest
 from dsd.results.store import RunFolder, Store
 from dsd.run.config import CONF, composed, vocabulary
 from dsd.run.stages import by_content
@@ -313,6 +314,7 @@ def test_a_shared_dense_phase_is_trained_once(tmp_path):
     ]  # fmt: skip
     (shared,) = [r["run_id"] for r in results if r["method"] == "baseline"]
     assert {r["config"]["init_from"] for r in results} == {None, shared}
+    assert {r["config"].get("init_sha256") for r in results} == {None, digest(tmp_path / shared / "final.safetensors")}
     code, said = call(*words, "method=dsd", "seed=1")
     assert code == 0
     assert f"run {shared} is finished" in said, "alone it is reused as well"

@@ -9,6 +9,7 @@ from typing import Any
 
 from dsd.results import statistics as st
 from dsd.results.judged import Judged, judge, weigh
+from dsd.results.origins import Mixed, mixed
 from dsd.results.study import Row, Study, Values, missing, values
 from dsd.results.utterances import spoken
 
@@ -38,6 +39,7 @@ class Findings:
     decomposition: st.Decomposition | None
     missing: dict[str, list[int]]
     diverged: dict[str, list[int]]  # seeds, by arm
+    mixed: tuple[Mixed, ...]  # what does not start from the weights it should share
 
 
 def analyse(study: Study, records: Sequence[Mapping[str, Any]], lost: Sequence[Mapping[str, Any]] = ()) -> Findings:
@@ -45,14 +47,16 @@ def analyse(study: Study, records: Sequence[Mapping[str, Any]], lost: Sequence[M
     diverged: dict[str, list[int]] = {}
     for one in (one for one in lost if one["study"] == study.name):
         diverged.setdefault(one["arm"], []).append(one["seed"])
-    first = [weigh(study, records, claim, diverged) for claim in study.claims]
+    origins = mixed(study, records)
+    apart = {arm: one.sentence for one in origins if one.certain for arm in one.arms}
+    first = [weigh(study, records, claim, diverged, apart) for claim in study.claims]
     p = {claim.text: judged.p for claim, judged in zip(study.claims, first, strict=True)}
     holm, bh = st.holm(p), st.benjamini_hochberg(p)
     tests = max(1, len(p))  # Holm counts those that have no p yet
     judged = tuple(judge(study, replace(j, holm=holm[j.claim.text], bh=bh[j.claim.text]), tests) for j in first)
     lines = tuple(_line(study, records, row) for row in study.rows)
-    gain = None if set(study.decomposition or ()) & diverged.keys() else _decompose(study, records)
-    return Findings(study, lines, judged, gain, missing(study, [*records, *lost]), diverged)
+    gain = None if set(study.decomposition or ()) & {*diverged, *apart} else _decompose(study, records)
+    return Findings(study, lines, judged, gain, missing(study, [*records, *lost]), diverged, tuple(origins))
 
 
 def _line(study: Study, records: Sequence[Mapping[str, Any]], row: Row) -> Line:

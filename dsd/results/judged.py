@@ -33,13 +33,19 @@ class Judged:
 
 
 def weigh(
-    study: Study, records: Sequence[Mapping[str, Any]], claim: Claim, diverged: Mapping[str, Sequence[int]]
+    study: Study,
+    records: Sequence[Mapping[str, Any]],
+    claim: Claim,
+    diverged: Mapping[str, Sequence[int]],
+    apart: Mapping[str, str],
 ) -> Judged:
-    """The claim's test and the others beside it, uncorrected."""
+    """The claim's test and the others beside it, uncorrected. Of arms that diverged, or stand `apart` (why), nothing is tested."""
     empty = Judged(claim, None, None, None, None, None, None, None, (), None)
     if gone := {arm: diverged[arm] for arm in (claim.treated, claim.control) if arm in diverged}:
         said = ", ".join(f"{arm} with {words.plural(len(seeds), 'seed')}" for arm, seeds in gone.items())
         return replace(empty, why_not=f"{said} diverged, and the runs that are left would flatter it")
+    if why_not := apart.get(claim.treated) or apart.get(claim.control):
+        return replace(empty, why_not=why_not)
     metric = study.metrics[0]
     treated, control = (values(study, records, arm, metric, claim.phase) for arm in (claim.treated, claim.control))
     if claim.test == "one-sample t" and len(control) > 1:

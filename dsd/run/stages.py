@@ -1,6 +1,5 @@
 """The runs that a config makes, in order, and where each lives."""
 
-import hashlib
 from collections.abc import Iterator
 from copy import deepcopy
 from pathlib import Path
@@ -9,6 +8,7 @@ from typing import Any
 from omegaconf import DictConfig, OmegaConf
 
 from dsd.results.identity import run_id
+from dsd.results.origins import digest
 from dsd.results.store import RunFolder, Store
 
 MANY = 2**32 - 1  # Lightning's largest seed
@@ -55,13 +55,8 @@ def by_content(config: dict[str, Any]) -> dict[str, Any]:
             inner = inner.get(key) if isinstance(inner, dict) else None
         if isinstance(inner, dict) and isinstance(name := inner.get(last), str):
             places = dict.fromkeys([Path(name).expanduser(), Path(config["data"].get("root") or ".", name)])
-            inner[last] = "+".join(_digest(path) for path in places if path.is_file()) or name
+            inner[last] = "+".join(digest(path) for path in places if path.is_file()) or name
     return config
-
-
-def _digest(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def started_from(init_from: str | None, runs: Path) -> tuple[Any, str | None]:
@@ -71,7 +66,7 @@ def started_from(init_from: str | None, runs: Path) -> tuple[Any, str | None]:
     if init_from is None:
         return None, None
     path = resolve(str(init_from), runs)
-    return load_weights(path), _digest(path)
+    return load_weights(path), digest(path)
 
 
 def place(cfg: DictConfig) -> tuple[RunFolder, Any, dict[str, Any]]:
@@ -90,4 +85,5 @@ def place(cfg: DictConfig) -> tuple[RunFolder, Any, dict[str, Any]]:
     store = Store(Path(cfg.runs))
     weights, origin = started_from(cfg.init_from, store.root)
     counts = by_content(config)
-    return store.run(run_id({key: counts[key] for key in COUNTS} | {"init_from": origin})), weights, config
+    folder = store.run(run_id({key: counts[key] for key in COUNTS} | {"init_from": origin}))
+    return folder, weights, config | ({"init_sha256": origin} if origin else {})

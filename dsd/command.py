@@ -156,9 +156,10 @@ def do_inspect(asked: argparse.Namespace, console: Any) -> int:
     """Print the ledger, and write the page."""
     from dsd.inspection import html, inspect, table
     from dsd.results.store import atomic_write
-    from dsd.source import found
+    from dsd.source import found, keep_apart
 
-    seen = inspect(found(asked.file), beside=asked.html is not None)
+    keep_apart(asked.html, path := found(asked.file))
+    seen = inspect(path, beside=asked.html is not None)
     console.print(seen.ledger.table(seen.published or None))
     console.print(table(seen))
     would = "" if seen.packed else " would be"

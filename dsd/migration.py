@@ -38,7 +38,7 @@ def imported(path: Path, *, masks: Path | None = None, ones: str | None = None) 
     """The weights of a checkpoint, multiplied by its masks. `ones` says what 1 means in bare masks: "kept" or "pruned".
 
     ValueError for bare masks without `ones`, for `ones` without bare masks, for a mask that fits no weight or holds anything
-    but 0 and 1, for one that would remove the weights that are there and keep the zeros, and for a file without any mask.
+    but 0 and 1, for one that would leave nothing but zeros, and for a file without any mask.
     """
     if ones is not None and ones not in MEANINGS:
         raise ValueError(f"ones must be one of {', '.join(MEANINGS)}, found {ones!r}")
@@ -110,14 +110,10 @@ def _masked(
             raise ValueError(f"{path} has two masks for {name}: {seen[name]} and {given}")
         seen[name] = given
         keep, weight = mask.bool() if ones == "kept" else ~mask.bool(), weights[name]
-        if keep.numel() and not keep.any() and weight.all():
+        if weight.any() and not weight[keep].any():
             raise ValueError(
-                f"{path}: mask {given} would leave nothing of {name}, which has no zero: its ones mean the opposite of {ones!r}; "
-                "or, if the layer is to go, set it to 0 in the weights"
-            )
-        if not keep.all() and not weight[keep].any() and weight[~keep].all():
-            raise ValueError(
-                f"{path}: mask {given} would keep exactly the zeros of {name}: its ones mean the opposite of {ones!r}"
+                f"{path}: mask {given} would leave nothing of {name} but zeros: its ones mean the opposite of {ones!r}; or, if the "
+                "layer is to go, set it to 0 in the weights"
             )
         result[name] = torch.where(keep, weight, torch.zeros_like(weight))
         kept[name] = keep & kept.get(name, keep)

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 RANKS = ("RANK", "LOCAL_RANK", "SLURM_PROCID")  # torchrun's, Lightning's, srun's: Lightning looks in this order too
-LAUNCH = ("SLURM_JOB_ID", "SLURM_STEP_ID", "SLURM_RESTART_COUNT", "TORCHELASTIC_RUN_ID", "TORCHELASTIC_RESTART_COUNT")
+LAUNCH = ("SLURM_JOB_ID", "SLURM_STEP_ID", "SLURM_RESTART_COUNT", "TORCHELASTIC_RUN_ID")
 JOB, RESTARTS = ("SLURM_JOB_ID", "TORCHELASTIC_RUN_ID"), ("SLURM_RESTART_COUNT", "TORCHELASTIC_RESTART_COUNT")
 SET = ("LOCAL_RANK", "NODE_RANK", "WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT")  # by Lightning, for those it starts
 GRACE = {"done": 60.0, "failed": 5.0}  # seconds that the others have to end by themselves
@@ -48,13 +48,23 @@ def launch() -> str:
 
 
 def begun_before(note: Path) -> bool:
-    """Whether this is a job that SLURM or torchrun started again after it had been here; at its first start `note` says it has."""
+    """Whether SLURM or torchrun started this job again after it had been here; `note` says so from the first time on.
+
+    ValueError under torchrun on several nodes that may start again: each of them counts its own restarts.
+    """
+    if int(os.environ.get("GROUP_WORLD_SIZE", "1")) > 1 and os.environ.get("TORCHELASTIC_MAX_RESTARTS", "0") != "0":
+        raise ValueError(
+            "force=true under torchrun on several nodes would begin anew at every restart: leave --max-restarts out, or remove the "
+            f"result instead, {note.with_name('result.json')}"
+        )
     job = " ".join(f"{name}={os.environ[name]}" for name in JOB if name in os.environ)
-    if any(int(os.environ.get(name, "0")) for name in RESTARTS):
-        return note.is_file() and note.read_text() == job
+    starts = sum(int(os.environ.get(name, "0")) for name in RESTARTS)
+    noted, _, before = (note.read_text() if note.is_file() else "").rpartition(" start ")
+    if job and noted == job and int(before) < starts:
+        return True
     if job and foremost():
         note.parent.mkdir(parents=True, exist_ok=True)
-        note.write_text(job)
+        note.write_text(f"{job} start {starts}")
     return False
 
 

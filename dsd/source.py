@@ -38,10 +38,10 @@ def make_place(out: Path, source: Path) -> None:
     out.parent.mkdir(parents=True, exist_ok=True)
 
 
-def keep_apart(out: Path, *sources: Path | None) -> None:
+def keep_apart(out: Path | None, *sources: Path | None) -> None:
     """ValueError if the file that will be written is one of those that are read."""
     for source in sources:
-        if source is not None and out.exists() and source.exists() and out.samefile(source):
+        if source is not None and out is not None and out.exists() and source.exists() and out.samefile(source):
             raise ValueError(f"{source} is what is read, and would be lost: give -o another name")
 
 

@@ -11,6 +11,7 @@ from __future__ import annotations
 import argparse
 import importlib
 import json
+import operator
 import os
 import sys
 from collections.abc import Mapping, Sequence
@@ -66,6 +67,7 @@ def report(name: str, runs: Path, folder: Path, only: Sequence[str] = ()) -> lis
         if (final := store.run(one["run_id"]).final).is_file():
             one["final_sha256"] = digest(final)
     everything = records.merge(old, new)
+    no_other_start(old, everything)
     unfinished = list(store.diverged())
     new_lost = [one for s in studies if not only or s.name in only for one in diverged.collect(s, unfinished)]
     weights = kept_weights(before["weights.json"], studies, everything, store)
@@ -84,6 +86,22 @@ def report(name: str, runs: Path, folder: Path, only: Sequence[str] = ()) -> lis
     ]
     write(folder, module.TITLE, sections, f"python -m experiments {name}")
     return sections
+
+
+def no_other_start(old: Sequence[records.Record], everything: Sequence[records.Record]) -> None:
+    """Nothing, or ValueError if a run has other numbers than it had, and records are kept of runs that start from it as it was."""
+    key = operator.itemgetter("study", "arm", "seed", "run_id")
+    before, now = ({key(one): one for one in some} for some in (old, everything))
+    again = {of[3]: one for of, one in now.items() if of in before and before[of]["phases"] != one["phases"]}
+    for of, one in now.items():
+        if (
+            start := one["config"].get("init_from")
+        ) in again and of in before:  # its id takes in the weights it started from
+            raise ValueError(
+                f"run {start} ({again[start]['arm']}, seed {again[start]['seed']}) was trained again and has other numbers than its record, "
+                f"as another machine's has, but {one['arm']}, seed {one['seed']} is kept from what started there before: take all that "
+                "start from it anew, or leave it out with --only"
+            )
 
 
 def kept_samples(

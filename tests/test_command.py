@@ -303,11 +303,11 @@ def test_verify_names_what_differs(archive, state, capsys):
     ]
 
 
-@pytest.mark.parametrize("words", ["decompress", "export --to safetensors"])
+@pytest.mark.parametrize("words", ["decompress -o", "export --to safetensors -o", "inspect --html"])
 def test_what_is_read_is_not_written_over(words, archive, capsys):
     before = archive.read_bytes()
     verb, *rest = words.split()
-    assert main([verb, str(archive), *rest, "-o", str(archive)]) == 2
+    assert main([verb, str(archive), *rest, str(archive)]) == 2
     assert "is what is read, and would be lost" in " ".join(capsys.readouterr().err.split())
     assert archive.read_bytes() == before
 

@@ -10,7 +10,7 @@ import torch
 from dsd.inference.timing import Timing
 from dsd.results import records
 from experiments import balance, bench, deep_compression, forms, pretrained, tradeoff_report, ttq
-from experiments.__main__ import HERE, NAMES, main
+from experiments.__main__ import HERE, NAMES, main, no_other_start
 from tests.warm import call
 
 COMMITTED = [name for name in NAMES if (HERE / name / "records.jsonl").exists()]
@@ -53,6 +53,21 @@ def test_another_folder_gets_the_report_of_the_committed_records(tmp_path, capsy
     names = {path.name for path in (tmp_path / "t7").iterdir()}
     assert {"report.html", "report.md", "literal-weights.svg"} <= names
     assert not {"records.jsonl", "weights.json", "samples.json", "diverged.json"} & names, "nothing new: read, not kept"
+
+
+def test_arms_are_not_kept_beside_a_baseline_that_was_trained_again():
+    old = records.read(HERE / "table7" / "records.jsonl")
+    base = next(one for one in old if (one["study"], one["arm"]) == ("literal", "baseline"))
+    other = base | {"phases": [phase | {"sparsity": 0.1} for phase in base["phases"]]}
+    no_other_start(old, records.merge(old, [base | {"seconds": 1.0}]))
+    with pytest.raises(ValueError, match=r"run 21d177a10eaa \(baseline, seed 0\) was trained again .* with --only"):
+        no_other_start(old, records.merge(old, [other]))
+    every = [
+        one | {"run_id": f"new {one['run_id']}"}
+        for one in old
+        if one["study"] == "literal" and one["arm"] != "baseline"
+    ]
+    no_other_start(old, records.merge(old, [other, *every]))
 
 
 def test_new_runs_go_into_the_other_folder_with_all_that_is_committed(tmp_path, monkeypatch, capsys):

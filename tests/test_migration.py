@@ -175,7 +175,7 @@ def test_a_meaning_that_the_weights_contradict(tmp_path):
     state["0.weight"] *= keep
     torch.save(state, tmp_path / "a.pt")
     torch.save({"0.weight": ~keep}, tmp_path / "m.pt")
-    with pytest.raises(ValueError, match=r"keep exactly the zeros of 0.weight: its ones mean the opposite of 'kept'"):
+    with pytest.raises(ValueError, match=r"leave nothing of 0.weight but zeros: its ones mean the opposite of 'kept'"):
         imported(tmp_path / "a.pt", masks=tmp_path / "m.pt", ones="kept")
     assert torch.equal(
         imported(tmp_path / "a.pt", masks=tmp_path / "m.pt", ones="pruned").weights["0.weight"], state["0.weight"]
@@ -186,7 +186,9 @@ def test_a_mask_of_nothing_but_zeros_is_told_as_what_it_is(tmp_path):
     state = net().state_dict()
     torch.save(state, tmp_path / "a.pt")
     torch.save({"0.weight": torch.zeros(8, 6)}, tmp_path / "m.pt")
-    with pytest.raises(ValueError, match=r"would leave nothing of 0.weight, .* opposite of 'kept'; or, .* set it to 0"):
+    with pytest.raises(
+        ValueError, match=r"would leave nothing of 0.weight but zeros: .* opposite of 'kept'; or, .* set it to 0"
+    ):
         imported(tmp_path / "a.pt", masks=tmp_path / "m.pt", ones="kept")
     state["0.weight"].zero_()
     torch.save(state, tmp_path / "a.pt")

@@ -118,7 +118,7 @@ def test_two_tasks_of_slurm_are_one_run_that_goes_on_when_requeued(force, tmp_pa
 
 
 def test_a_job_that_is_started_again_knows_what_it_has_begun(tmp_path, monkeypatch):
-    for name in (*RANKS, *JOB, *RESTARTS, "NODE_RANK"):
+    for name in (*RANKS, *JOB, *RESTARTS, "NODE_RANK", "GROUP_WORLD_SIZE"):
         monkeypatch.delenv(name, raising=False)
     one, two = tmp_path / "one" / "forced", tmp_path / "two" / "forced"
     assert not begun_before(one)
@@ -129,8 +129,18 @@ def test_a_job_that_is_started_again_knows_what_it_has_begun(tmp_path, monkeypat
     monkeypatch.setenv("SLURM_RESTART_COUNT", "1")
     assert begun_before(one)
     assert not begun_before(two)  # which had not begun
+    with monkeypatch.context() as rank:
+        rank.setenv("SLURM_PROCID", "1")
+        assert not begun_before(two)  # after rank 0 noted it
+    monkeypatch.setenv("SLURM_RESTART_COUNT", "2")
+    assert begun_before(one)
+    assert begun_before(two)
     monkeypatch.setenv("SLURM_JOB_ID", "8")
     assert not begun_before(one)
+    monkeypatch.setenv("GROUP_WORLD_SIZE", "2")
+    monkeypatch.setenv("TORCHELASTIC_MAX_RESTARTS", "3")
+    with pytest.raises(ValueError, match="torchrun on several nodes would begin anew"):
+        begun_before(one)
 
 
 @pytest.mark.parametrize("ends", ["finished", "left"])

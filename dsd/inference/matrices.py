@@ -84,40 +84,36 @@ class Rows(Matrix):
     def __init__(self, shape: tuple[int, int]) -> None:
         super().__init__(shape)
         self.edges: list[tuple[int, int]] = []
-        self._parts: list[Tensor] = []
-
-    def _apply(self, fn: Any, recurse: bool = True) -> Any:
-        self._parts = []  # they share the tensors that change now
-        return super()._apply(fn, recurse)  # type: ignore[no-untyped-call]
-
-    def _load_from_state_dict(self, *args: Any) -> None:
-        self._parts = []
-        super()._load_from_state_dict(*args)
+        self._parts: tuple[list[int], list[Tensor]] = ([], [])
 
     def __getstate__(self) -> dict[str, Any]:
-        return self.__dict__ | {"_parts": []}  # torch copies no sparse tensor
+        return self.__dict__ | {"_parts": ([], [])}  # torch copies no sparse tensor
 
     def parts(self) -> list[Tensor]:
         """The blocks as torch's sparse tensors, which share the memory of indices and values."""
-        if not self._parts:
+        at = [t.data_ptr() for held in (self._parameters, self._buffers) for t in held.values() if t is not None]
+        known, made = self._parts
+        if known != at:  # of the first call, or others were put in
             if any(value.dtype != torch.float32 for value in self.parameters()):
                 raise ValueError(NOT_FLOAT32)
-            made = []
             with warnings.catch_warnings():
                 warnings.filterwarnings("ignore", ".*CSR tensor support is in beta.*")
+                made = []
                 for number, (left, right) in enumerate(self.edges):
                     start, column = self.get_buffer(f"start{number}"), self.get_buffer(f"column{number}")
-                    value, size = self.get_parameter(f"value{number}").detach(), (self.rows, right - left)
+                    value: Tensor = getattr(self, f"value{number}").detach()  # functional_call puts tensors there
+                    size = (self.rows, right - left)
                     made.append(torch.sparse_csr_tensor(start, column, value, size, check_invariants=False))
-            self._parts = made  # whole at once: other threads may be here too
-        return self._parts
+            self._parts = at, made  # whole at once: other threads may be here too
+        return made
 
     @torch.no_grad()
     def outside(self, x_KN: Tensor) -> Tensor:
         alone = x_KN.shape[1] == 1
         x = x_KN[:, 0] if alone else x_KN  # torch is faster with a vector than with a matrix of one column
-        out = self.parts()[0] @ x[: self.edges[0][1]]
-        for part, (left, right) in zip(self.parts()[1:], self.edges[1:], strict=True):
+        first, *others = self.parts()
+        out = first @ x[: self.edges[0][1]]
+        for part, (left, right) in zip(others, self.edges[1:], strict=True):
             out += part @ x[left:right]
         return out[:, None] if alone else out
 

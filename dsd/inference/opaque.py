@@ -30,26 +30,29 @@ class Opaque(nn.Module):
         self._count()
 
     def _count(self) -> None:
-        self.number = next(_numbers)
-        _alive[self.number] = self
+        number = next(_numbers)
+        self.number = torch.tensor(number)  # an input of the graph, so that networks of one class share theirs
+        _alive[number] = self
 
     def outside(self, x: Tensor) -> Tensor:
         """What graphs take whole: a new tensor, contiguous."""
         raise NotImplementedError
 
     def whole(self, x: Tensor, shape: Sequence[int]) -> Tensor:
-        """`outside(x)`, of this shape and x's dtype; within a graph as one operator."""
+        """`outside(x)`, of this shape and x's dtype; within a graph as one operator. ValueError in torch.export's: it would hold no weights."""
+        if torch.compiler.is_exporting():
+            raise ValueError("a network in sparse form cannot be exported by torch: load it with form='dense' for that")
         out: Tensor = _outside(x, self.number, shape) if torch.compiler.is_compiling() else self.outside(x)
         return out
 
 
 @torch.library.custom_op("dsd::outside", mutates_args=())
-def _outside(x: Tensor, number: int, shape: Sequence[int]) -> Tensor:
-    out = _alive[number].outside(x)
+def _outside(x: Tensor, number: Tensor, shape: Sequence[int]) -> Tensor:
+    out = _alive[int(number)].outside(x)
     assert out.shape == tuple(shape), (out.shape, shape)
     return out.contiguous()
 
 
 @_outside.register_fake
-def _(x: Tensor, number: int, shape: Sequence[int]) -> Tensor:
+def _(x: Tensor, number: Tensor, shape: Sequence[int]) -> Tensor:
     return x.new_empty(shape)

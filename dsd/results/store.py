@@ -136,6 +136,7 @@ class RunFolder:
                 file.flush()
                 yield
             finally:
+                file.truncate(0)  # nobody follows any more
                 # Explicitly, because forked data workers share the lock. The file stays: removing it would be a race.
                 fcntl.flock(file, fcntl.LOCK_UN)
 

@@ -68,6 +68,24 @@ def test_more_layers_than_the_compiler_takes_variants_are_one_graph(form):
     assert not torch.allclose(one(x), expected(x), atol=1e-5)
 
 
+@pytest.mark.skipif(not has_compiler(), reason="torch.compile writes C++: install g++ or clang++")
+def test_many_networks_of_one_class_share_a_graph():
+    torch.compiler.reset()
+    for seed in range(10):
+        net = shared_(nn.Sequential(nn.Linear(40, 30), nn.ReLU(), nn.Linear(30, 5)), seed=seed)
+        expected = copy.deepcopy(net)
+        convert_(net, form="sparse")
+        x = torch.randn(3, 40)
+        torch.testing.assert_close(torch.compile(net, fullgraph=True)(x), expected(x), atol=1e-5, rtol=1e-5)
+
+
+def test_a_sparse_network_is_not_exported_without_its_weights():
+    net = shared_(nn.Sequential(nn.Linear(40, 30), nn.ReLU()))
+    convert_(net, form="sparse")
+    with pytest.raises(Exception, match="cannot be exported by torch: load it with form='dense'"):
+        torch.export.export(net, (torch.randn(2, 40),))
+
+
 @pytest.mark.parametrize("form", FORMS)
 def test_a_network_without_a_bias_has_parameters_in_every_form(form):
     net = shared_(nn.Sequential(nn.Conv2d(2, 4, 3, bias=False), nn.Flatten(), nn.Linear(16, 8, bias=False)))

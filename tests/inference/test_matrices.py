@@ -157,6 +157,19 @@ def test_another_type_of_number_is_refused_by_name(form):
     assert matrix.float().columns(x).shape == (20, 1)
 
 
+@pytest.mark.parametrize("form", FORMS)
+def test_a_product_is_of_the_values_that_are_there_now(form):
+    matrix, x = form.of(drawn(20, 30)), torch.randn(30, 2)
+    matrix.columns(x)
+    torch.nn.utils.vector_to_parameters(
+        2 * torch.nn.utils.parameters_to_vector(matrix.parameters()), matrix.parameters()
+    )
+    torch.testing.assert_close(matrix.columns(x), 2 * drawn(20, 30) @ x)
+    zeros = {name: torch.zeros_like(value) for name, value in matrix.named_parameters()}
+    assert not torch.func.functional_call(matrix, zeros, (x.t(),)).any()
+    torch.testing.assert_close(matrix.columns(x), 2 * drawn(20, 30) @ x)
+
+
 def test_threads_share_the_pool_that_takes_one_at_a_time():
     """numba's own, where there is neither OpenMP nor TBB: it ended the process."""
     code = """

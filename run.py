@@ -68,7 +68,7 @@ def job(cfg: DictConfig) -> None:
                 )  # fmt: skip
                 if sweep and first:  # a job that is killed has said which run it was
                     outcome.write(sweep)
-                if cfg.dry_run and (stage.force or not folder.finished):
+                if cfg.dry_run and (stage.force or not (folder.finished or folder.diverged.exists())):
                     outcome = replace(outcome, state="missing", epochs=total_epochs(config))
                     continue
                 last = stage.method.name == cfg.method.name
@@ -126,6 +126,11 @@ def run(cfg: DictConfig, folder: RunFolder, weights: Any, config: dict[str, Any]
         cfg.force = False
     if not cfg.force and folder.finished:
         return skip(folder, quiet=wait)
+    if not cfg.force and folder.diverged.exists():
+        why = json.loads(folder.diverged.read_text(encoding="utf-8"))["reason"]
+        raise Refused(
+            f"run {folder.run_id} is not tried again: {why}; to try it all the same, remove {folder.diverged}"
+        )
     choices = {group: name for group, name in HydraConfig.get().runtime.choices.items() if "hydra" not in group}
     first = foremost()
     with recorded(folder, first=first, fresh=cfg.force, wait=wait):

@@ -185,6 +185,23 @@ def test_what_is_wrong_is_said(words, says, tmp_path):
     )
 
 
+def test_what_diverged_is_not_tried_again_by_every_arm_that_starts_from_it(tmp_path):
+    words = [*QUICK, f"runs={tmp_path}", "recipe.dense.rate.rate=1e9", "baseline_seed=3"]
+    code, said = call("-m", *words, "method=dsd,finetune")
+    assert code == 1
+    assert said.count("baseline, seed 3, in ") == 1, "trained once"
+    assert said.count("is not tried again: training diverged") >= 1
+    (lost,) = Store(tmp_path).diverged()
+    code, said = call("-m", *words, "method=dsd,finetune", "dry_run=true")
+    assert code == 1
+    assert "2 jobs: 0 done, 0 skipped, 2 failed" in said
+    Store(tmp_path).run(lost["run_id"]).diverged.unlink()
+    code, said = call(*words, "method=dsd")
+    assert (code, said.count("baseline, seed 3, in ")) == (1, 1)
+    code, said = call(*words, "method=baseline", "seed=3", "baseline_seed=null", "force=true")
+    assert (code, said.count("baseline, seed 3, in ")) == (1, 1), "force tries it again"
+
+
 def test_a_run_that_something_stopped_has_no_result_and_goes_on(tmp_path):
     words = [*QUICK, f"runs={tmp_path}", "track=none", "checkpoint.seconds=0"]
     code, said = call(*words, "+trainer.max_time=00:00:00:00")

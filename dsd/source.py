@@ -42,7 +42,7 @@ def keep_apart(out: Path | None, *sources: Path | None) -> None:
     """ValueError if the file that will be written is one of those that are read."""
     for source in sources:
         if source is not None and out is not None and out.exists() and source.exists() and out.samefile(source):
-            raise ValueError(f"{source} is what is read, and would be lost: give -o another name")
+            raise ValueError(f"{source} is what is read, and would be lost: give the new file another name")
 
 
 def tensors(path: Path, *, whole: bool = True) -> dict[str, Tensor]:

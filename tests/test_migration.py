@@ -211,7 +211,7 @@ def test_what_is_read_is_not_written_over(tmp_path, lost, capsys):
         str(tmp_path / lost),
     ]
     assert main(words) == 2
-    assert f"{lost} is what is read, and would be lost: give -o another name" in " ".join(
+    assert f"{lost} is what is read, and would be lost: give the new file another name" in " ".join(
         capsys.readouterr().err.split()
     )
     assert (tmp_path / lost).read_bytes() == before

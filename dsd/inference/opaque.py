@@ -41,7 +41,9 @@ class Opaque(nn.Module):
     def whole(self, x: Tensor, shape: Sequence[int]) -> Tensor:
         """`outside(x)`, of this shape and x's dtype; within a graph as one operator. ValueError in torch.export's: it would hold no weights."""
         if torch.compiler.is_exporting():
-            raise ValueError("a network in sparse form cannot be exported by torch: load it with form='dense' for that")
+            raise ValueError(
+                "a network in sparse or codebook form cannot be exported by torch: load it with form='dense' for that"
+            )
         out: Tensor = _outside(x, self.number, shape) if torch.compiler.is_compiling() else self.outside(x)
         return out
 

@@ -64,7 +64,8 @@ def job(cfg: DictConfig) -> None:
                     break
                 folder, weights, config = place(stage)
                 outcome = replace(
-                    outcome, run_id=folder.run_id, log=str(folder.log), name=cfg.name, profile=cfg.profile, method=stage.method.name
+                    outcome, state="running", run_id=folder.run_id, log=str(folder.log), name=cfg.name, profile=cfg.profile,
+                    method=stage.method.name,
                 )  # fmt: skip
                 if sweep and first:  # a job that is killed has said which run it was
                     outcome.write(sweep)
@@ -126,16 +127,15 @@ def run(cfg: DictConfig, folder: RunFolder, weights: Any, config: dict[str, Any]
         cfg.force = False
     if not cfg.force and folder.finished:
         return skip(folder, quiet=wait)
-    if not cfg.force and folder.diverged.exists():
-        why = json.loads(folder.diverged.read_text(encoding="utf-8"))["reason"]
-        raise Refused(
-            f"run {folder.run_id} is not tried again: {why}; to try it all the same, remove {folder.diverged}"
-        )
+    if not cfg.force:
+        refuse_diverged(folder)
     choices = {group: name for group, name in HydraConfig.get().runtime.choices.items() if "hydra" not in group}
     first = foremost()
     with recorded(folder, first=first, fresh=cfg.force, wait=wait):
         if not cfg.force and folder.finished:  # another process finished it a moment ago
             return skip(folder, quiet=wait)
+        if not cfg.force:
+            refuse_diverged(folder)  # or found that it diverges
         atomic_write(folder.config, OmegaConf.to_yaml(cfg, resolve=True))
         log.info("run %s: %s %s, seed %s, in %s", folder.run_id, cfg.name, cfg.method.name, cfg.seed, folder.path)
         tracker = instantiate(cfg.track)(
@@ -164,6 +164,15 @@ def run(cfg: DictConfig, folder: RunFolder, weights: Any, config: dict[str, Any]
             folder.checkpoint.unlink(missing_ok=True)
             show(folder)
     return "done"
+
+
+def refuse_diverged(folder: RunFolder) -> None:
+    """Raises Refused for a run that diverged: that is its result."""
+    if folder.diverged.exists():
+        why = json.loads(folder.diverged.read_text(encoding="utf-8"))["reason"]
+        raise Refused(
+            f"run {folder.run_id} is not tried again: {why}; to try it all the same, remove {folder.diverged}"
+        )
 
 
 def skip(folder: RunFolder, *, quiet: bool) -> State:

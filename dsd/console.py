@@ -62,6 +62,7 @@ def recorded(folder: RunFolder, *, first: bool, fresh: bool, wait: bool = False)
             if folder.result.exists():
                 folder.result.replace(folder.path / "previous.json")
             folder.checkpoint.unlink(missing_ok=True)
+            folder.diverged.unlink(missing_ok=True)
         with _into(folder):
             yield
 

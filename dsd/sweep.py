@@ -3,7 +3,8 @@
     runs/.sweeps/<when>/0.json, 1.json, ...      {job, overrides, run_id, state, seconds, reason, log, ...}
 
 Files, because a launcher may run jobs in other processes or on other machines; only this folder has to be common to
-them. A job writes `running` when it begins; if that is still there when the sweep is over, its process was killed.
+them. A job writes `running` when it begins; if that is still there when the sweep is over and nobody holds the lock of its
+run, its process was killed.
 The states:
 
     done          trained now
@@ -12,6 +13,8 @@ The states:
     failed        with the reason; the other jobs went on
     killed        began and left nothing: out of memory, time limit, kill. Its checkpoint is there
     interrupted   by Ctrl-C, which ends the sweep. Its checkpoint is there
+    running       the launcher gave up (another job was killed), but this one's process goes on, on a cluster
+    not begun     the launcher gave up, or was interrupted, before it
     missing       only with dry_run=true: would be trained
 """
 
@@ -23,6 +26,9 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 
+from hydra._internal.core_plugins.basic_sweeper import BasicSweeper
+from hydra.core.global_hydra import GlobalHydra
+from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.experimental.callback import Callback
 from omegaconf import open_dict, read_write
 from rich import get_console
@@ -34,8 +40,8 @@ from dsd.results.schema import Result
 from dsd.results.store import Store, atomic_write
 
 HERE = "hydra._internal.core_plugins.basic_launcher.BasicLauncher"  # one job after another in this process
-State = Literal["running", "done", "skipped", "busy", "failed", "killed", "interrupted", "missing"]
-INCOMPLETE = ("busy", "failed", "killed", "interrupted", "running")
+State = Literal["running", "done", "skipped", "busy", "failed", "killed", "interrupted", "not begun", "missing"]
+INCOMPLETE = ("busy", "failed", "killed", "interrupted", "running", "not begun")
 
 
 @dataclass(frozen=True)
@@ -68,19 +74,46 @@ def outcomes(folder: Path) -> list[Outcome]:
     return sorted(found, key=lambda outcome: outcome.job)
 
 
-def ended(found: Iterable[Outcome], *, interrupted: bool = False) -> list[Outcome]:
-    """The same when no job can be running any more, or, `interrupted`, when nobody waits for them any more."""
+def ended(found: Iterable[Outcome], store: Store, *, interrupted: bool = False) -> list[Outcome]:
+    """The same when nobody waits for the jobs any more: because they ended, or the launcher gave up or was `interrupted`."""
     state: State = "interrupted" if interrupted else "killed"
     why = "a cluster may go on with it" if interrupted else "its process ended without a word"
-    told = f"{why}; the same command continues it"
-    return [replace(one, state=state, reason=told) if one.state == "running" else one for one in found]
+    gone = {"state": state, "reason": f"{why}; the same command continues it"}
+    on = {"reason": "its process goes on with it; once it has ended, the same command skips or continues it"}
+
+    def told(one: Outcome) -> Outcome:
+        if one.state != "running":
+            return one
+        return replace(one, **(on if one.run_id and not interrupted and store.run(one.run_id).busy else gone))  # type: ignore[arg-type]
+
+    return [told(one) for one in found]
+
+
+def not_begun(planned: list[list[str]], found: list[Outcome]) -> list[Outcome]:
+    """Jobs that left nothing, not even that they began; `planned` has the overrides of all jobs, by number."""
+    begun = {outcome.job for outcome in found}
+    why = "the sweep ended before it; the same command does it"
+    return [Outcome(n, words, state="not begun", reason=why) for n, words in enumerate(planned) if n not in begun]
+
+
+def jobs_of(hydra: Any) -> list[list[str]]:
+    """The overrides of each job that Hydra's own sweeper makes, by number; of other sweepers nothing is known before."""
+    if hydra.sweeper.get("_target_", "").rpartition(".")[2] != BasicSweeper.__name__:
+        return []
+    words = [f"{key}={value}" for key, value in (hydra.sweeper.params or {}).items()] + list(hydra.overrides.task)
+    parser = OverridesParser.create(GlobalHydra.instance().config_loader())  # which knows what glob(*) means
+    batches = BasicSweeper.split_arguments(parser.parse_overrides(words), max_batch_size=None)
+    return [list(job) for batch in batches for job in batch]
 
 
 def sweep_table(found: list[Outcome]) -> Table:
     """One row a job, with what it has not in common with all others; the caption counts the states."""
     count = Counter(outcome.state for outcome in found)
     always = ("missing", "skipped") if count["missing"] else ("done", "skipped", "failed")
-    states = [*always, *(state for state in ("busy", "killed", "interrupted", "running", "failed") if count[state])]
+    states = [
+        *always,
+        *(state for state in ("busy", "killed", "interrupted", "running", "not begun", "failed") if count[state]),
+    ]
     caption = ", ".join(f"{count[state]} {state}" for state in dict.fromkeys(states))
     table = Table(box=SIMPLE_HEAD, caption=f"{len(found)} jobs: {caption}", caption_justify="left")
     for heading in ("job", "overrides", "run", "state", "why, and its log"):
@@ -148,7 +181,7 @@ def time_left(missing: Iterable[Outcome], store: Store) -> str:
         return f"unknown: {error}"
     if seconds is None:
         return "unknown: no run of the same experiment is finished"
-    return f"about {hours(seconds)} of training one job after another, from {n} finished runs"
+    return f"about {hours(seconds)} of training one job after another, from {n} finished {'run' if n == 1 else 'runs'}"
 
 
 class Sweep(Callback):
@@ -159,9 +192,11 @@ class Sweep(Callback):
 
     folder: Path | None = None
     runs: Path = Path()
+    planned: list[list[str]]
 
     def on_multirun_start(self, config: Any, **_: Any) -> None:
         Sweep.folder, Sweep.runs = Path(config.hydra.sweep.dir), Path(config.runs)
+        Sweep.planned = jobs_of(config.hydra)
         if config.get("dry_run"):
             with read_write(config), open_dict(config):
                 config.hydra.launcher = {"_target_": HERE}
@@ -171,7 +206,8 @@ class Sweep(Callback):
         """Print the table of the sweep, if there was one; True when none of its jobs is left to do by a failure."""
         if cls.folder is None:
             return True
-        found, console = ended(outcomes(cls.folder), interrupted=interrupted), get_console()
+        found, console = ended(outcomes(cls.folder), Store(cls.runs), interrupted=interrupted), get_console()
+        found = sorted([*found, *not_begun(cls.planned, found)], key=lambda outcome: outcome.job)
         console.print(sweep_table(found))
         if any(outcome.state == "busy" for outcome in found):
             console.print("busy: the same command skips them once they are finished, or takes them over if they die.")

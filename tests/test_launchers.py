@@ -3,6 +3,7 @@
 import contextlib
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -12,11 +13,12 @@ from pathlib import Path
 
 import pytest
 
+from dsd.results.store import Store
+
 ROOT = Path(__file__).parents[1]
 JOBS = [
     "-m", "experiment=dsd_lenet300_mnist", "track=none", "progress=false", "threads=1", "data.subset=500",
-    "profiles.quick.dense=1", "profiles.quick.sparse=1", "profiles.quick.redense=1", "method=dsd,finetune", "seed=0,1,2,oops",
-    "hydra.verbose=false",
+    "profiles.quick.dense=1", "profiles.quick.sparse=1", "profiles.quick.redense=1", "method=dsd,finetune", "seed=0,1,2,oops", "baseline_seed=5", "hydra.verbose=false",
 ]  # fmt: skip
 LAUNCHERS = {
     "serial": [],
@@ -80,5 +82,33 @@ def test_a_sweep_survives(launcher, cluster, tmp_path):
     assert "8 jobs: 0 done, 6 skipped, 2 failed" in told, said + told
     assert "seedmustbeawholenumber,found'oops'" in "".join(told.split())
     results = [json.loads(path.read_text()) for path in runs.glob("*/result.json")]
-    assert sorted((r["method"], r["seed"]) for r in results) == [(m, s) for m in ("dsd", "finetune") for s in range(3)]
+    arms = [(method, seed) for method in ("dsd", "finetune") for seed in range(3)]
+    assert sorted((r["method"], r["seed"]) for r in results) == [("baseline", 5), *arms]
     assert max(Counter(trained(runs)).values()) == 1, "a job was trained twice"
+    (shared,) = (runs / r["run_id"] for r in results if r["method"] == "baseline")
+    assert (shared / "run.log").read_text().count("test (final weights)") == 1, "the shared phase was trained twice"
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("launcher", ["joblib", "submitit"])
+def test_a_killed_job_hides_no_other(launcher, tmp_path):
+    """Its launcher gives up then: what is done, what goes on elsewhere and what never began is told all the same."""
+    runs = tmp_path / "runs"
+    sweep = start(launcher, runs, {}, "killed", "profiles.quick.dense=50")
+    deadline = time.monotonic() + 180
+    while not (owner := next((lock.read_text() for lock in runs.glob("*/.lock") if "process" in lock.read_text()), "")):
+        assert sweep.poll() is None, (tmp_path / "killed.log").read_text()
+        assert time.monotonic() < deadline, (tmp_path / "killed.log").read_text()
+        time.sleep(0.05)
+    os.kill(int(owner.split()[1]), signal.SIGKILL)
+    try:
+        assert sweep.wait(timeout=180) == 1
+    finally:
+        for path in runs.glob("*/.lock"):
+            while (words := path.read_text().split())[:1] == ["process"] and Store(runs).run(path.parent.name).busy:
+                os.kill(int(words[1]), signal.SIGKILL)
+                time.sleep(0.1)
+    told = (tmp_path / "killed.log").read_text()
+    assert "the launcher gave up" in told
+    assert re.search(r"8 jobs: \d done, 0 skipped, \d failed, .*(killed|running)", told), told
+    assert told.count("oops") >= 2, "every job is in the table"

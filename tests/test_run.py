@@ -202,6 +202,32 @@ def test_what_diverged_is_not_tried_again_by_every_arm_that_starts_from_it(tmp_p
     assert (code, said.count("baseline, seed 3, in ")) == (1, 1), "force tries it again"
 
 
+def test_what_diverged_is_not_tried_again_by_who_waited_for_it(tmp_path):
+    words = [*QUICK, f"runs={tmp_path}", "baseline_seed=3", "method=dsd"]
+    code, said = call(*words, "dry_run=true")
+    assert code == 0, said
+    folder = Store(tmp_path).run(re.search(r"run (\w+) \(baseline\)", said)[1])
+    with folder.lock():
+        job, inode = start(*words), (folder.path / ".lock").stat().st_ino
+        end = time.monotonic() + 60
+        while not re.search(rf"-> FLOCK .*:{inode} ", Path("/proc/locks").read_text()):  # until it waits
+            assert time.monotonic() < end, job.output
+            time.sleep(0.05)
+        folder.diverged.write_text('{"reason": "training diverged elsewhere"}')
+    assert job.wait(60) == 1
+    assert f"run {folder.run_id} is not tried again: training diverged elsewhere" in job.output
+    assert "epoch" not in job.output
+
+
+def test_force_is_over_once_it_has_begun(tmp_path):
+    folder = Store(tmp_path).run("aaa")
+    folder.path.mkdir()
+    folder.diverged.write_text('{"reason": "NaN"}')
+    with pytest.raises(KeyboardInterrupt), recorded(folder, first=True, fresh=True):
+        raise KeyboardInterrupt
+    assert not folder.diverged.exists(), "the same command without force=true goes on with the new try"
+
+
 def test_a_run_that_something_stopped_has_no_result_and_goes_on(tmp_path):
     words = [*QUICK, f"runs={tmp_path}", "track=none", "checkpoint.seconds=0"]
     code, said = call(*words, "+trainer.max_time=00:00:00:00")

@@ -10,7 +10,7 @@ from rich.console import Console
 from dsd.plan import Plan, flat
 from dsd.results.store import Store
 from dsd.run.config import composed
-from dsd.sweep import Outcome, Sweep, ended, estimate, hours, outcomes, sweep_table, time_left, total_epochs
+from dsd.sweep import Outcome, Sweep, ended, estimate, hours, not_begun, outcomes, sweep_table, time_left, total_epochs
 from tests.warm import call
 
 DONE = Outcome(10, ["method=dsd", "seed=10"], "aaa", "done", 3.5)
@@ -19,7 +19,8 @@ FAILED = Outcome(2, ["method=dsd", "seed=2"], "bbb", "failed", 0.5, 0.0, "no suc
 
 @pytest.fixture
 def sweep(tmp_path):
-    Sweep(), Sweep().on_multirun_start(OmegaConf.create({"runs": "runs", "hydra": {"sweep": {"dir": str(tmp_path)}}}))
+    hydra = {"sweep": {"dir": str(tmp_path)}, "sweeper": {"_target_": "somebody.else.Sweeper"}}
+    Sweep().on_multirun_start(OmegaConf.create({"runs": str(tmp_path / "runs"), "hydra": hydra}))
     yield tmp_path
     Sweep.folder = None
 
@@ -76,14 +77,33 @@ def test_a_lone_run_has_no_table(capsys):
     assert capsys.readouterr().out == ""
 
 
-def test_a_job_that_left_nothing_was_killed():
-    (one, other) = ended([Outcome(0, ["seed=0"]), DONE])
+def test_a_job_that_left_nothing_was_killed(tmp_path):
+    (one, other) = ended([Outcome(0, ["seed=0"], "aaa"), DONE], Store(tmp_path))
     assert (one.state, other.state) == ("killed", "done")
     assert "continues" in one.reason
 
 
-def test_what_an_interrupted_sweep_left_may_go_on_elsewhere():
-    (one, other) = ended([Outcome(0, ["seed=0"]), DONE], interrupted=True)
+def test_a_job_whose_process_goes_on_was_not_killed(tmp_path):
+    store = Store(tmp_path)
+    with store.run("aaa").lock():
+        (one,) = ended([Outcome(0, ["seed=0"], "aaa")], store)
+    assert (one.state, "goes on" in one.reason) == ("running", True)
+
+
+def test_a_job_that_never_began_is_in_the_table(sweep, capsys):
+    DONE.write(sweep)
+    Sweep.planned = [[f"seed={seed}"] for seed in range(12)]
+    assert Sweep.close() is False
+    said = capsys.readouterr().out
+    assert "12 jobs: 1 done, 0 skipped, 0 failed, 11 not begun" in said
+    assert "seed=11" in said
+    assert not_begun(Sweep.planned, [DONE])[0] == Outcome(
+        0, ["seed=0"], state="not begun", reason="the sweep ended before it; the same command does it"
+    )
+
+
+def test_what_an_interrupted_sweep_left_may_go_on_elsewhere(tmp_path):
+    (one, other) = ended([Outcome(0, ["seed=0"]), DONE], Store(tmp_path), interrupted=True)
     assert (one.state, other.state) == ("interrupted", "done")
     assert one.reason == "a cluster may go on with it; the same command continues it"
 

@@ -32,7 +32,9 @@ class Cost:
 
 def costs(study: Study, records: Records) -> tuple[Cost, ...]:
     """A line for each arm that has runs, in the study's order; a first phase may be among the records of another study."""
-    runs = {record["run_id"]: record for record in records}
+    runs = {
+        r["run_id"]: r for r in sorted(records, key=lambda r: r["study"] == study.name)
+    }  # its own, if there are two
     found = []
     for arm in study.arms:
         own = [record for record in records if (record["study"], record["arm"]) == (study.name, arm.name)]

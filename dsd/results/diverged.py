@@ -14,13 +14,18 @@ Lost = dict[str, Any]
 
 
 def collect(study: Study, runs: Iterable[Mapping[str, Any]]) -> list[Lost]:
-    """Those of the store's diverged runs that belong to the study."""
-    return [
-        {"study": study.name, "arm": arm.name, "seed": run["seed"], "run_id": run["run_id"], "reason": run["reason"]}
-        for run in runs
-        for arm in study.arms
-        if run["seed"] in study.seeds_of(arm) and belongs(run["config"], study.words_of(arm), run["seed"])
-    ]
+    """Those of the store's diverged runs that belong to the study, and the runs that would have started from them."""
+    found = []
+    for run in runs:
+        where, seed = run["config"], run["seed"]
+        lost = [
+            (a.name, seed) for a in study.arms if seed in study.seeds_of(a) and belongs(where, study.words_of(a), seed)
+        ]
+        if lost and where["method"]["name"] == "baseline":
+            lost += [(a.name, s) for a in study.arms for s in study.seeds_of(a) if study.first_seed(a, s) == seed]
+        about = {"study": study.name, "run_id": run["run_id"], "reason": run["reason"]}
+        found += [about | {"arm": arm, "seed": seed} for arm, seed in lost]
+    return found
 
 
 def kept(old: Iterable[Lost], new: Iterable[Lost], records: Iterable[Mapping[str, Any]]) -> list[Lost]:

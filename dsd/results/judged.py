@@ -61,6 +61,7 @@ def weigh(
     a, b, c = list(treated.values()), list(control.values()), study.confidence
     seed, n = 0, study.resamples
     checks: tuple[str, ...]
+    others: tuple[st.Comparison, ...]
     if claim.spread:
         robust = st.brown_forsythe(a, b)
         spread, checks = st.f_test(a, b, confidence=c), (robust.sentence,)
@@ -90,12 +91,15 @@ def weigh(
         )
         normal = st.normality([treated[s] - against[s] for s in sorted(treated.keys() & against.keys())], alpha=1 - c)
         caution = "" if normal.normal in (True, None) else "the differences are not normal: weigh the other tests below"
-        checks = (
-            st.wilcoxon(treated, against, confidence=c, missing="drop").sentence,
-            st.paired_permutation(treated, against, confidence=c, resamples=n, seed=seed, missing="drop").sentence,
-            normal.sentence,
+        others = (
+            st.wilcoxon(treated, against, confidence=c, missing="drop"),
+            st.paired_permutation(treated, against, confidence=c, resamples=n, seed=seed, missing="drop"),
         )
         size = st.cohens_dz(treated, against, confidence=c, missing="drop")
+        if not paired:  # by the same arithmetic, but not of pairs
+            others = tuple(replace(one, effect=replace(one.effect, design="one sample")) for one in others)
+            size = replace(size, effect=replace(size.effect, design="one sample"))
+        checks = (*(one.sentence for one in others), normal.sentence)
         boot = st.paired_bootstrap(treated, against, confidence=c, resamples=n, seed=seed, missing="drop")
     tost = st.equivalence(found.effect, margin=study.margin, alpha=1 - c).sentence
     checks = (*checks, tost, *spoken_check(study, records, claim))

@@ -93,12 +93,14 @@ def hardware() -> dict[str, Any]:
 
 
 def _cpu_model() -> str:
+    """Its name, with what tells apart those of one name, which may round differently: "AMD EPYC (family 26, model 2)"."""
+    told: dict[str, str] = {}
     with contextlib.suppress(OSError):
-        for line in Path("/proc/cpuinfo").read_text(errors="replace").splitlines():
-            key, _, value = line.partition(":")
-            if key.strip() == "model name" and value.strip():
-                return value.strip()
-    return platform.processor() or platform.machine()
+        first = Path("/proc/cpuinfo").read_text(errors="replace").partition("\n\n")[0]
+        told = {key.strip(): value.strip() for key, _, value in (line.partition(":") for line in first.splitlines())}
+    name = told.get("model name") or platform.processor() or platform.machine()
+    kind = ", ".join(f"{key.removeprefix('cpu ')} {told[key]}" for key in ("cpu family", "model") if told.get(key))
+    return f"{name} ({kind})" if kind else name
 
 
 def _gpus() -> list[str]:

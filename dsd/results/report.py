@@ -17,7 +17,7 @@ from dsd.results.figures import Figure, forest, points, weights
 from dsd.results.learning import curves
 from dsd.results.statistics import Rate, words
 from dsd.results.store import atomic_write
-from dsd.results.study import command
+from dsd.results.study import Study, command
 from dsd.results.utterances import spoken
 
 Records = Sequence[Mapping[str, Any]]
@@ -34,6 +34,7 @@ class Section:
     samples: Mapping[str, Any] | None
     spoken: Mapping[str, Rate]  # by run
     costs: tuple[Cost, ...]
+    published: Mapping[str, str]  # the papers' effects, by claim
 
 
 def section(
@@ -59,7 +60,28 @@ def section(
         samples,
         found,
         costs(study, records),
+        _published(study),
     )
+
+
+def _published(study: Study) -> dict[str, str]:
+    told = {}
+    for claim in study.claims:
+        effect = study.published(claim.treated, claim.control, claim.phase, spread=claim.spread)
+        parts = [] if effect is None else [f"{'sd ratio ' * claim.spread}{effect:.2f}"]
+        if parts := parts + [claim.published_p] * bool(claim.published_p):
+            told[claim.text] = ", ".join(parts)
+    return told
+
+
+def _published_parts(study: Study) -> str:
+    """The papers' own decomposition, as a sentence; empty without their numbers."""
+    treated, matched, baseline = study.decomposition or ("", "", "")
+    pairs = {"total": (treated, baseline), "training alone": (matched, baseline), "the method": (treated, matched)}
+    found = {name: study.published(*arms) for name, arms in pairs.items()}
+    if None in found.values():
+        return ""
+    return f" Published: {'; '.join(f'{name} {value:.2f}' for name, value in found.items())}."
 
 
 def provenance(records: Records) -> dict[str, Any]:
@@ -79,7 +101,7 @@ def provenance(records: Records) -> dict[str, Any]:
         same = {k: own[0][k] for k in own[0] if k not in shared and all(k in c and c[k] == own[0][k] for c in own)}
         arms[name] = same
     software = {
-        f"{group}: {key}": ", ".join(f"{value} ({n} runs)" for value, n in Counter(str(r[group].get(key)) for r in records).items())
+        f"{group}: {key}": ", ".join(f"{value} ({words.plural(n, 'run')})" for value, n in Counter(str(r[group].get(key)) for r in records).items())
         for group in ("versions", "hardware", "git") for key in sorted({k for r in records for k in r[group]})
     }  # fmt: skip
     runs = [
@@ -126,7 +148,15 @@ def _environment() -> Environment:
         loader=PackageLoader("dsd.results", "templates"), autoescape=select_autoescape(["html"]), undefined=StrictUndefined,
         trim_blocks=True, lstrip_blocks=True,
     )  # fmt: skip
-    made.filters |= {"number": _number, "fixed": _fixed, "p": _p, "interval": _interval, "svg": Markup, "hours": _hours}
+    made.filters |= {
+        "number": _number,
+        "fixed": _fixed,
+        "p": _p,
+        "interval": _interval,
+        "svg": Markup,
+        "hours": _hours,
+        "published_parts": _published_parts,
+    }
     made.globals["cost_words"] = (
         "From nothing to the final weights; the shared updates are the baseline's, trained once for several arms. Images (sentences, "
         "utterances) count with repetition. Seconds: the median over the runs, on machines that did other things as well, so compare "

@@ -68,8 +68,7 @@ class RunFolder:
     def finished(self) -> bool:
         """True when there is a valid result of this schema, False when there is none.
 
-        Raises ValueError for a result that cannot be read: it is never taken for an absent one and overwritten.
-        So ask `force` first: `if not force and folder.finished`.
+        Raises ValueError for one that cannot be read: it is never taken for an absent one. So ask `force` first.
         """
         if not self.result.exists():
             return False
@@ -139,6 +138,15 @@ class RunFolder:
                 file.truncate(0)  # nobody follows any more
                 # Explicitly, because forked data workers share the lock. The file stays: removing it would be a race.
                 fcntl.flock(file, fcntl.LOCK_UN)
+
+    @property
+    def busy(self) -> bool:
+        """True while a process, here or on another machine, executes the run."""
+        try:
+            with self.lock():
+                return False
+        except RunBusy:
+            return True
 
     def follow(self, launch: str, *, fresh: bool = False, seconds: float = 0.5) -> None:
         """Returns once rank 0 of this `launch` executes the run, or, unless it is done `fresh`, the run is finished.
@@ -235,8 +243,7 @@ def _remedy(code: int | None) -> str:
 
 
 def _names(folders: list[RunFolder]) -> str:
-    shown = ", ".join(folder.run_id for folder in folders[:20])
-    return shown + (f" and {len(folders) - 20} more" if len(folders) > 20 else "")
+    return ", ".join(folder.run_id for folder in folders[:20]) + f" and {len(folders) - 20} more" * (len(folders) > 20)
 
 
 def _reject_constant(constant: str) -> None:

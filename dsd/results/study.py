@@ -14,7 +14,7 @@ import json
 import math
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any, Literal
 
 from dsd.results.statistics.verdict import Better
@@ -74,7 +74,7 @@ class Row:
 
 @dataclass(frozen=True)
 class Claim:
-    """`treated` is better than `control`. `spread`: that it varies less, instead."""
+    """`treated` is better than `control`. `spread`: that it varies less, instead. `published_p`: in the paper's words."""
 
     text: str
     treated: str
@@ -82,6 +82,7 @@ class Claim:
     test: Literal["paired t", "Welch t", "one-sample t"]
     phase: int = -1
     spread: bool = False
+    published_p: str = ""
 
 
 @dataclass(frozen=True)
@@ -121,7 +122,6 @@ class Study:
     power: float = 0.8
     spread_ratio: float = 0.75  # the weakest lowering of the standard deviation that is of interest
     resamples: int = 9999
-    published: Mapping[str, Any] = field(default_factory=dict)
     samples: Samples | None = None
 
     def __post_init__(self) -> None:
@@ -155,6 +155,25 @@ class Study:
         """The words that make the arm; an arm's word replaces the study's of the same key."""
         own = {word.partition("=")[0] for word in arm.words} | set(arm.without)
         return (*(word for word in self.words if word.partition("=")[0] not in own), *arm.words)
+
+    def published(self, treated: str, control: str, phase: int = -1, *, spread: bool = False) -> float | None:
+        """treated - control as published, by the rows of the table, or with `spread` the ratio of their sds; None without either."""
+        a, b = (self._published(arm, phase, spread=spread) for arm in (treated, control))
+        if a is None or b is None:
+            return None
+        return a / b if spread else a - b
+
+    def _published(self, arm: str, phase: int, *, spread: bool) -> float | None:
+        rows = [row for row in self.rows if row.arm == arm and phase in (-1, row.phase)]
+        if not rows:
+            return None
+        row = next((row for row in rows if row.phase == -1), max(rows, key=lambda row: row.phase))
+        return row.published_std if spread else row.published
+
+    def first_seed(self, arm: Arm, seed: int) -> object:
+        """The seed of the baseline that the arm's run goes on from; None if it is trained in one piece."""
+        words = dict(word.split("=", 1) for word in self.words_of(arm))
+        return _value(words.get("baseline_seed", "null"), seed)
 
 
 def belongs(config: Mapping[str, Any], words: Iterable[str], seed: int) -> bool:

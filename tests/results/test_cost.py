@@ -44,3 +44,10 @@ def test_the_first_phase_may_be_in_another_study_or_nowhere():
     (unknown,) = costs(STUDY, [record("d0", "dsd", 0, 1.0, [(50, 0.5)], "gone")])
     assert (known.updates, known.shared, unknown.updates, unknown.shared) == (150, 100, 50, 0)
     assert costs(STUDY, []) == ()
+
+
+def test_of_a_run_that_two_studies_have_from_two_machines_each_counts_its_own():
+    own = [record("b0", "baseline", 0, 5.0, [(100, 0.0)]), record("d0", "dsd", 0, 1.0, [(50, 0.5)], "b0")]
+    slower = record("b0", "baseline", 0, 9.0, [(100, 0.0)], study="other")
+    for records in ([slower, *own], [*own, slower]):
+        assert [cost.seconds for cost in costs(STUDY, records)] == [5.0, 6.0]

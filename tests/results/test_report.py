@@ -79,7 +79,7 @@ def test_every_run_says_what_it_starts_from_and_which_code_it_had():
 
 def test_markdown_says_the_same(page):
     text = (page / "report.md").read_text()
-    assert "- DSD helps: **supported**" in text
+    assert "- DSD helps: **supported** at n = 8," in text
     assert "Runs still missing: 1." in text
     assert "method=finetune seed=7" in text
     assert re.search(r"\| base \| 8 \| \d+\.\d\d \| \d\.\d\d \| .* \| 8\.26 \|", text)

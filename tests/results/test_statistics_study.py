@@ -200,7 +200,7 @@ def judge(mean: float, std: float, *, corrected_p: float | None = None, better: 
 def test_the_rule_case_by_case() -> None:
     outcome, sentence = judge(-0.2, 0.1)
     assert outcome == "supported"
-    assert sentence.startswith("DSD helps: supported, gain 0.2 (0.1467 to 0.2533), p = ")
+    assert sentence.startswith("DSD helps: supported at n = 16, gain 0.2 (0.1467 to 0.2533), p = ")
     outcome, sentence = judge(-0.06, 0.05)
     assert outcome == "supported"
     assert "though less than the 0.1 of interest" in sentence
@@ -211,7 +211,7 @@ def test_the_rule_case_by_case() -> None:
     assert outcome == "not supported"
     least = equivalence(one_sample_t(Summary(16, -0.01, 0.1), 0.0, confidence=0.95).effect, margin=0.1, alpha=0.05)
     assert least.p is not None
-    assert f"the arms are equivalent (margin 0.1, {p_value(least.p)}): " in sentence
+    assert f"the arms are equivalent (margin 0.1, one-sided {p_value(least.p)}): " in sentence
     outcome, sentence = judge(0.06, 0.1, corrected_p=0.3)
     assert outcome == "not supported"
     assert "a gain that large is excluded (margin 0.1" in sentence, "harm is a claim as well: its p is corrected"
@@ -241,7 +241,7 @@ def test_the_correction_can_take_support_away() -> None:
     assert judge(-0.15, 0.25)[0] == "supported"
     outcome, sentence = judge(-0.15, 0.25, corrected_p=0.09)
     assert outcome == "undecided"
-    assert "p = 0.09" in sentence
+    assert "corrected p = 0.09" in sentence
     with pytest.raises(ValueError, match=r"corrected p \(0.001\) lies between"):
         judge(-0.15, 0.25, corrected_p=0.001)
 
@@ -285,7 +285,7 @@ def test_the_published_claims() -> None:
         found = welch(treated, control, confidence=0.95)
         return verdict("claim", found, better="lower", margin=0.05, alpha=0.05, power=0.8).sentence
 
-    assert say(DSD, FINETUNE) == "claim: supported, gain 0.08 (0.05439 to 0.1056), p = 6.5e-07."
+    assert say(DSD, FINETUNE) == "claim: supported at n = 16, gain 0.08 (0.05439 to 0.1056), p = 6.5e-07."
     assert say(SPARSE_HALF, FINETUNE_HALF) == (
         "claim: undecided at n = 16, gain 0.04 (-0.008558 to 0.08856), p = 0.1; to find 0.05 takes n = 30."
     )
@@ -313,6 +313,11 @@ def test_the_rule_for_spread_case_by_case() -> None:
     assert "it is the reverse" in say(0.09, 0.03, 16)[1]
     assert say(0.09, 0.03, 16)[0] == say(0.1, 0.1, 200)[0] == "not supported"
     assert "a ratio as low as 0.75 is excluded" in say(0.1, 0.1, 200)[1]
+    outcome, sentence = say(0.175, 0.1, 16, corrected_p=0.19)
+    assert (outcome, "reverse" in sentence) == ("not supported", False), (
+        "more spread is a claim as well: its p is corrected"
+    )
+    assert "a ratio as low as 0.75 is excluded: sd ratio 1.75 (1.034 to 2.961), corrected p = 0.19" in sentence
     assert say(0.0, 0.1, 16) == (
         "undecided",
         "s: undecided at n = 16, all values of treated are equal, no p (F).",

@@ -352,6 +352,33 @@ def test_what_diverged_counts_against_its_arm(kept, tmp_path):
     assert diverged.kept(lost, [], kept) == [], "it has been finished since"
 
 
+def test_what_would_start_from_a_baseline_that_diverged_is_lost_with_it(kept):
+    run = {"run_id": "b-3", "seed": 3, "config": config("baseline", 3), "reason": "NaN"}
+    lost = diverged.collect(STUDY, [run])
+    assert {(one["arm"], one["seed"], one["run_id"]) for one in lost} == {
+        (a, 3, "b-3") for a in ("baseline", "dsd", "finetune")
+    }
+    found = analyse(STUDY, [r for r in kept if r["seed"] != 3], lost)
+    assert found.missing == {}, "their commands would be refused"
+    assert "diverged" in found.judged[1].why_not, "seven of eight seeds support nothing"
+    whole = Arm("whole", ("method=dsd", "baseline_seed=null"))
+    assert (STUDY.first_seed(whole, 3), STUDY.first_seed(STUDY.arm("dsd"), 3)) == (None, 3)
+
+
+def test_published_effects_are_those_of_the_rows():
+    assert STUDY.published("dsd", "baseline") == pytest.approx(7.89 - 8.26)
+    assert STUDY.published("dsd", "baseline", 0) is None, "half-way nothing was published"
+    assert STUDY.published("dsd", "finetune") is None
+    rows = (
+        Row("tune", "finetune", 0, 8.16, 0.08),
+        Row("tuned", "finetune", 1, 7.97, 0.04),
+        Row("end", "dsd", 1, 7.89, 0.03),
+    )
+    study = replace(STUDY, rows=rows)
+    assert study.published("dsd", "finetune") == pytest.approx(-0.08)
+    assert study.published("dsd", "finetune", spread=True) == pytest.approx(0.75)
+
+
 def test_a_verdict_says_when_its_test_does_not_fit(kept):
     assert analyse(STUDY, kept).judged[0].caution == ""
     odd = [r | {"test": {"test/error1": 40.0}} if (r["arm"], r["seed"]) == ("baseline", 0) else r for r in kept]

@@ -129,7 +129,8 @@ def unpaired_effect(treated: Group, control: Group, *, confidence: float, pooled
         df = 1 / (share**2 / (n_a - 1) + (1 - share) ** 2 / (n_b - 1))
         error = math.sqrt(a / n_a + b / n_b)
     effect = Effect("unpaired", value, groups, error, df, None)
-    return replace(effect, interval=effect.t_interval(confidence))
+    interval = effect.t_interval(confidence)
+    return replace(effect, interval=replace(interval, method="pooled t") if pooled and interval else interval)
 
 
 def paired_bootstrap(

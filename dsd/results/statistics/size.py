@@ -20,7 +20,12 @@ class Size:
     name: str
     value: float | None
     effect: Effect
-    sentence: str
+
+    @property
+    def sentence(self) -> str:
+        if self.value is None:
+            return words.sentence(self.effect.text, notes=(*self.effect.notes, f"{self.name} is undefined"))
+        return words.sentence(self.effect.text, f"{self.name} = {words.number(self.value)}", notes=self.effect.notes)
 
 
 def cohens_dz(
@@ -29,17 +34,17 @@ def cohens_dz(
     """Mean of the differences / their standard deviation."""
     effect = of_pairs(pair(treated, control, missing=missing), confidence=confidence)
     if effect.standard_error is None:
-        return _size("d_z", None, effect)
-    return _size("d_z", effect.value / (effect.standard_error * math.sqrt(effect.n)), effect)
+        return Size("d_z", None, effect)
+    return Size("d_z", effect.value / (effect.standard_error * math.sqrt(effect.n)), effect)
 
 
 def hedges_g(treated: Group, control: Group, *, confidence: float) -> Size:
     """Difference of means / pooled standard deviation, without the bias of few values; needs 4 values in all."""
     effect = unpaired_effect(treated, control, confidence=confidence, pooled=True)
     if effect.standard_error is None or effect.df is None:
-        return _size("g", None, effect)
+        return Size("g", None, effect)
     spread = effect.standard_error / math.sqrt(sum(1 / group.n for group in effect.groups))
-    return _size("g", correction(effect.df) * effect.value / spread, effect)
+    return Size("g", correction(effect.df) * effect.value / spread, effect)
 
 
 def correction(df: float) -> float:
@@ -47,9 +52,3 @@ def correction(df: float) -> float:
     if df <= 1:
         raise ValueError(f"Hedges' correction needs more than one degree of freedom, got {df}")
     return math.exp(float(gammaln(df / 2) - gammaln((df - 1) / 2))) / math.sqrt(df / 2)
-
-
-def _size(name: str, value: float | None, effect: Effect) -> Size:
-    if value is None:
-        return Size(name, None, effect, words.sentence(effect.text, notes=(*effect.notes, f"{name} is undefined")))
-    return Size(name, value, effect, words.sentence(effect.text, f"{name} = {words.number(value)}", notes=effect.notes))

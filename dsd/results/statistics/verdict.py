@@ -42,8 +42,7 @@ class Verdict:
 
     @property
     def sentence(self) -> str:
-        at = f" at n = {self.n}" if self.outcome == "undecided" else ""
-        return f"{self.claim}: {self.outcome}{at}, {self.reason}."
+        return f"{self.claim}: {self.outcome} at n = {self.n}, {self.reason}."
 
 
 def verdict(
@@ -69,7 +68,7 @@ def verdict(
         why = words.without_p(effect.notes + comparison.notes, comparison.test)
         return Verdict(claim, "undecided", f"gain {words.number(gain)}; {'; '.join(why)}", effect.n, None)
     low, high = _at(effect.interval, alpha, sign)
-    seen = f"gain {words.number(gain)}{_interval(low, high)}, {words.p_value(p)}"
+    seen = f"gain {words.number(gain)}{_interval(low, high)}, {_said(p, corrected_p)}"
     if p < alpha and low is not None and low > 0:
         small = f", though less than the {words.number(margin)} of interest" if gain < margin else ""
         return Verdict(claim, "supported", seen + small, effect.n, p)
@@ -80,7 +79,7 @@ def verdict(
         how, by = ("a gain that large is excluded", p_small)
         if p_loss < alpha:
             how, by = "the arms are equivalent", max(p_small, p_loss)  # both one-sided tests must say so
-        reason = f"{how} (margin {words.number(margin)}, {words.p_value(by)}): {seen}"
+        reason = f"{how} (margin {words.number(margin)}, one-sided {words.p_value(by)}): {seen}"
         return Verdict(claim, "not supported", reason, effect.n, p)
     seeds = seeds_needed(
         difference=margin, sds=tuple(group.std or 0.0 for group in effect.groups), power=power, alpha=alpha / tests
@@ -102,7 +101,7 @@ def spread_verdict(
     """The claim that treated varies less than control; `ratio` < 1 is the weakest lowering of interest.
 
     Supported: corrected p < alpha and sd ratio (with its interval, if the test has one) below 1. Not supported: the
-    interval lies above 1, or above `ratio`; without an interval, p < alpha and the sd ratio above 1. Else undecided.
+    opposite holds by the same rule, or the interval lies above `ratio`. Else undecided.
 
     `robust`: Brown-Forsythe, given where an arm is not normal. F and Pitman-Morgan trust the normal curve, and one outlier
     is enough to make their p small: unless the p of `robust` (uncorrected) is below alpha as well, it is undecided.
@@ -113,9 +112,9 @@ def spread_verdict(
     if p is None or spread.ratio is None:
         return Verdict(claim, "undecided", "; ".join(words.without_p(spread.notes, spread.test)), n, None)
     low, high = _at(spread.interval, alpha, 1)
-    seen = f"sd ratio {words.number(spread.ratio)}{_interval(low, high)}, {words.p_value(p)}"
+    seen = f"sd ratio {words.number(spread.ratio)}{_interval(low, high)}, {_said(p, corrected_p)}"
     steadier = p < alpha and spread.ratio < 1 and (high is None or high < 1)
-    reverse = (low is None and p < alpha and spread.ratio > 1) or (low is not None and low > 1)
+    reverse = p < alpha and spread.ratio > 1 and (low is None or low > 1)
     excluded = low is not None and low > ratio
     if (steadier or reverse or excluded) and robust is not None and (robust.p is None or robust.p >= alpha):
         found = "no p" if robust.p is None else words.p_value(robust.p)
@@ -136,6 +135,10 @@ def _corrected(p: float | None, corrected: float | None) -> float | None:
     if not p * (1 - 1e-9) <= corrected <= 1:
         raise ValueError(f"the corrected p ({corrected}) lies between the p of the test ({p}) and 1")
     return corrected
+
+
+def _said(p: float, corrected: float | None) -> str:
+    return words.p_value(p) if corrected is None else f"corrected {words.p_value(p)}"
 
 
 def _at(interval: Interval | None, alpha: float, sign: int) -> tuple[float | None, float | None]:

@@ -40,6 +40,7 @@ failed: list[str] = []  # for the exit code: Hydra gives no result back
 @hydra.main(version_base="1.3", config_path="conf", config_name="config")
 def job(cfg: DictConfig) -> None:
     """One job of a sweep or the only one; a failure is told and doesn't stop the others."""
+    speak()  # also in a launcher's own process, or its run.log would have nothing but warnings
     began, hydra_cfg = time.monotonic(), HydraConfig.get()
     sweep = Path(hydra_cfg.sweep.dir) if hydra_cfg.mode == RunMode.MULTIRUN else None
     outcome, first = Outcome(hydra_cfg.job.num if sweep else 0, list(hydra_cfg.overrides.task)), foremost()

@@ -115,7 +115,7 @@ def forest(findings: Findings) -> Figure | None:
     return Figure("forest", title, svg, f"Forest plot of effects. {said}.")
 
 
-def weights(name: str, moments: Sequence[Mapping[str, Any]], layer: str) -> Figure | None:
+def weights(name: str, moments: Sequence[Mapping[str, Any]], layer: str, run_id: str) -> Figure | None:
     """The paper's figure: one layer's weights before pruning, after it, after sparse training, at release, at the end."""
     if not moments:
         return None
@@ -139,7 +139,10 @@ def weights(name: str, moments: Sequence[Mapping[str, Any]], layer: str) -> Figu
         for m in moments
     )
     return Figure(
-        "weights", f"Weights of {layer} that are not 0, in each phase", svg, f"Histograms of {layer}. {said}."
+        "weights",
+        f"Weights of {layer} that are not 0, in each phase of run {run_id}",
+        svg,
+        f"Histograms of {layer}. {said}.",
     )
 
 

@@ -48,7 +48,7 @@ def section(
     own = [r for r in records if r["study"] == study.name]
     drawn = [points(findings), forest(findings), curves(findings, own)]
     if moments:
-        drawn.append(weights(study.name, moments["moments"], moments["layer"]))
+        drawn.append(weights(study.name, moments["moments"], moments["layer"], moments["run_id"]))
     commands = tuple(command(study, arm, seeds) for arm, seeds in findings.missing.items())
     rates = {r["run_id"]: spoken(study, [r]) for r in own}
     found = {run_id: rate for run_id, rate in rates.items() if rate is not None}

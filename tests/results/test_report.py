@@ -14,6 +14,7 @@ from tests.results.test_study import STUDY, records, results
 
 MOMENTS = {
     "layer": "fc.weight",
+    "run_id": "dsd-0",
     "moments": [
         {"label": label, "edges": [-1, -0.5, 0, 0.5, 1], "counts": [1, 8, 9, 2], "zeros": zeros, "std": 0.4}
         for label, zeros in (("before pruning", 0), ("after pruning", 10), ("final", 1))

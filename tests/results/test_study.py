@@ -278,7 +278,7 @@ def test_figures_say_in_words_what_they_show(kept):
         assert "#010203" not in figure.svg + figure.file
         assert "prefers-color-scheme" in figure.file
     moment = {"label": "final", "edges": [-1, 0, 1], "counts": [3, 5], "zeros": 2, "std": 0.4}
-    assert "final: 20 % exactly 0" in weights("toy", [moment], "fc").words
+    assert "final: 20 % exactly 0" in weights("toy", [moment], "fc", "abc").words
 
 
 def test_an_arm_has_one_colour(kept):

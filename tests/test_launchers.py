@@ -11,7 +11,9 @@ import time
 from collections import Counter
 from pathlib import Path
 
+import joblib
 import pytest
+import torch
 
 from dsd.results.store import Store
 
@@ -87,6 +89,12 @@ def test_a_sweep_survives(launcher, cluster, tmp_path):
     assert max(Counter(trained(runs)).values()) == 1, "a job was trained twice"
     (shared,) = (runs / r["run_id"] for r in results if r["method"] == "baseline")
     assert (shared / "run.log").read_text().count("test (final weights)") == 1, "the shared phase was trained twice"
+
+
+def test_joblib_fits_threads_to_the_cores(monkeypatch):
+    monkeypatch.delenv("OMP_NUM_THREADS", raising=False)  # the user's own word would count
+    found = joblib.Parallel(n_jobs=2)(joblib.delayed(torch.get_num_threads)() for _ in range(2))
+    assert found == [max(1, joblib.cpu_count() // 2)] * 2
 
 
 @pytest.mark.slow

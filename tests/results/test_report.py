@@ -112,7 +112,7 @@ def test_a_run_without_its_metric_does_not_take_the_report_with_it():
         assert "if Brown-Forsythe's p (uncorrected) is below 0.05 as well" in page
 
 
-@pytest.mark.parametrize("scheme", ["light", "dark"])
+@pytest.mark.parametrize("scheme", ["light", "dark", "print"])
 def test_in_a_browser(page, scheme):
     if importlib.util.find_spec("selenium") is None or not (shutil.which("chromium") and shutil.which("chromedriver")):
         pytest.skip("needs selenium, chromium and chromedriver: apt-get install chromium chromium-driver")
@@ -126,7 +126,8 @@ def test_in_a_browser(page, scheme):
         options.add_argument(f"--{word}")
     options.set_capability("goog:loggingPrefs", {"browser": "ALL"})
     with webdriver.Chrome(options=options, service=webdriver.ChromeService(shutil.which("chromedriver"))) as browser:
-        media = {"features": [{"name": "prefers-color-scheme", "value": scheme}]}
+        dark = "light" if scheme == "light" else "dark"  # what is printed is dark on white from a dark screen, too
+        media = {"media": "print" * (scheme == "print"), "features": [{"name": "prefers-color-scheme", "value": dark}]}
         browser.execute_cdp_cmd("Emulation.setEmulatedMedia", media)
         browser.get(f"file://{page}/report.html")
         assert browser.get_log("browser") == []

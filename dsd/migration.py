@@ -43,8 +43,13 @@ def imported(path: Path, *, masks: Path | None = None, ones: str | None = None) 
     if ones is not None and ones not in MEANINGS:
         raise ValueError(f"ones must be one of {', '.join(MEANINGS)}, found {ones!r}")
     loaded: Any = read_torch(path) if path.is_file() and path.suffix in TORCH else None
-    scheduler: Any = loaded.get(SCHEDULER, loaded) if isinstance(loaded, Mapping) else None
+    scheduler: Any = loaded.get(SCHEDULER) if isinstance(loaded, Mapping) else None
     held = dict(scheduler) if isinstance(scheduler, Mapping) else {}
+    if isinstance(loaded, Mapping) and not held and (astray := [key for key in MASKS if key in loaded]):
+        raise ValueError(
+            f"{path} has {astray[0]} outside of {SCHEDULER}, where Distiller keeps it: nothing says what 1 means in it. Save its masks in "
+            "a file of their own, and give that with --masks FILE --ones kept|pruned"
+        )
     found = next((held[key] for key in MASKS if key in held), None)
     if isinstance(found, Mapping):
         if masks is not None or ones is not None:
@@ -55,10 +60,14 @@ def imported(path: Path, *, masks: Path | None = None, ones: str | None = None) 
     weights = {name: value if value.layout == torch.strided else value.to_dense() for name, value in weights.items()}
     before = [name.removesuffix("_orig") for name in weights if name.endswith("_orig")]
     pairs = {name: weights[f"{name}_mask"] for name in before if f"{name}_mask" in weights}
-    bare = {name: weights.pop(name) for name in list(weights) if _is_bare(name, weights, pairs)}
-    if masks is not None:
+    if pairs and (lone := [name for name in before if name not in pairs and name not in weights]):
+        raise ValueError(f"{path} is not whole: {lone[0]}_orig has no {lone[0]}_mask beside it, as others have")
+    bare: dict[str, Tensor] = {}
+    if masks is None:
+        bare = {name: weights.pop(name) for name in list(weights) if _is_bare(name, weights, pairs)}
+    else:
         given = unwrap(inside(read_torch(masks), masks) if masks.suffix in TORCH else load_weights(masks))
-        bare |= {name: mask.to_dense() for name, mask in given.items()}
+        bare = {_known(name, weights): mask.to_dense() for name, mask in given.items()}
     if not bare:
         if ones is not None:
             raise ValueError(f"{path} has no bare masks that --ones could speak of")
@@ -74,6 +83,18 @@ def imported(path: Path, *, masks: Path | None = None, ones: str | None = None) 
             "--ones pruned"
         )
     return _masked(multiply_masks(weights, path), bare, "bare masks", masks or path, ones, pairs)
+
+
+def _of(mask: str, weights: Mapping[str, Any]) -> str | None:
+    """The weight that a mask of this name is of."""
+    names = (mask.removesuffix(end) for end in ENDINGS if mask.endswith(end))
+    return next((name for name in names if name in weights or f"{name}_orig" in weights), None)
+
+
+def _known(mask: str, weights: Mapping[str, Any]) -> str:
+    """The mask's name as weights are called here: those of a Lightning checkpoint have lost their `net.`."""
+    short = mask.removeprefix("net.")
+    return short if _of(mask, weights) is None and _of(short, weights) else mask
 
 
 def _stored(path: Path) -> dict[str, Tensor]:
@@ -96,12 +117,9 @@ def _masked(
         _binary(mask, f"{of}_mask", path)
     result, seen = dict(weights), dict[str, str]()
     for given, mask in masks.items():
-        name = next(
-            (given.removesuffix(end) for end in ENDINGS if given.endswith(end) and given.removesuffix(end) in weights),
-            None,
-        )
-        if name is None or weights[name].shape != mask.shape:
-            shape = f" of shape {tuple(weights[name].shape)}" if name else ""
+        name = _of(given, weights)
+        if name is None or name not in weights or weights[name].shape != mask.shape:
+            shape = f" of shape {tuple(weights[name].shape)}" if name in weights else ""
             raise ValueError(
                 f"{path}: mask {given} {tuple(mask.shape)} has no weight{shape} to go with; there are {some(list(weights))}"
             )

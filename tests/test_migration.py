@@ -118,6 +118,38 @@ def test_distiller(tmp_path, key):
         imported(tmp_path / "d.pth.tar", ones="kept")
 
 
+@pytest.mark.parametrize("key", ["masks_dict", "zeros_mask_dict"])
+def test_masks_that_only_look_like_distillers_are_not_guessed(tmp_path, key):
+    torch.save({"state_dict": net().state_dict(), key: {"0.weight": torch.ones(8, 6)}}, tmp_path / "a.pt")
+    with pytest.raises(ValueError, match=f"{key} outside of compression_sched.* nothing says what 1 means"):
+        imported(tmp_path / "a.pt")
+
+
+def test_masks_may_be_called_as_the_weights_of_a_lightning_checkpoint(tmp_path):
+    weights = {f"net.{name}": value for name, value in net().state_dict().items()}
+    torch.save({"state_dict": weights, "pytorch-lightning_version": "2.6"}, tmp_path / "w.ckpt")
+    mask = torch.arange(48).reshape(8, 6) % 2 == 0
+    for name in ("net.0.weight", "0.weight", "net.0.weight_mask"):
+        torch.save({name: mask}, tmp_path / "m.pt")
+        found = imported(tmp_path / "w.ckpt", masks=tmp_path / "m.pt", ones="kept")
+        assert torch.equal(found.weights["0.weight"], weights["net.0.weight"] * mask)
+
+
+def test_a_pair_that_is_not_whole_is_told(tmp_path):
+    pair = {"a_orig": torch.ones(3), "a_mask": torch.tensor([1.0, 0, 1]), "b_orig": torch.ones(3)}
+    torch.save(pair, tmp_path / "a.pt")
+    with pytest.raises(ValueError, match="is not whole: b_orig has no b_mask"):
+        imported(tmp_path / "a.pt")
+
+
+def test_with_a_file_of_masks_only_these_are_masks(tmp_path):
+    torch.save({"attn": torch.ones(2), "attn_mask": torch.tensor([1.0, 0]), "w": torch.ones(2)}, tmp_path / "w.pt")
+    torch.save({"w": torch.tensor([0.0, 1])}, tmp_path / "m.pt")
+    found = imported(tmp_path / "w.pt", masks=tmp_path / "m.pt", ones="kept")
+    assert found.density == {"w": 0.5}
+    assert found.weights["attn"].tolist() == [1, 1]
+
+
 def test_distiller_without_any_mask_or_weights(tmp_path):
     torch.save(
         {"state_dict": net().state_dict(), "compression_sched": {"masks_dict": {"0.weight": None}}}, tmp_path / "a.pth"

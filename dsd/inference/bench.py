@@ -1,8 +1,9 @@
 """EIE's nine layers at their published densities: every arm at batch 1, 8 and 64, in time, bytes and share of the bandwidth.
 
 Weights are drawn: independent positions, 32 shared values (5 bits, as Deep Compression has for these layers). Time does not
-depend on the values. A layer may take max(its bytes / bandwidth, its look-ups / their rate in the cache): a time near the
-first is all that memory allows, one near the second all that the kernel does with everything in the cache.
+depend on the values. With one input a layer takes at least its bytes / bandwidth, and its look-ups / their rate with the weights
+in the second cache: that of as many of its own rows as fit there, without what a call costs. A time near the first is all that
+memory allows, one near the second all that the kernel does.
 """
 
 from __future__ import annotations
@@ -18,14 +19,14 @@ from torch import Tensor
 
 from dsd.inference.crossover import faster
 from dsd.inference.energy import per_call
-from dsd.inference.layers import ConvolutionOf
+from dsd.inference.layers import ConvolutionOf, LinearOf
 from dsd.inference.matrices import Coded, Looked, Rows
-from dsd.inference.peers import has_compiler, products
+from dsd.inference.peers import SPINNING, has_compiler, products
 from dsd.inference.published import LAYERS
 from dsd.inference.timing import bandwidth, interleaved
 
 VALUES = 32
-CACHED = (1024, 1024, 0.1)  # a matrix that every cache but the first holds in any form
+CACHED = 1 << 19  # bytes of weights a core that its second cache holds
 DENSITIES = (0.01, 0.02, 0.04, 0.08, 0.12, 0.16, 0.25, 0.35, 0.5, 0.7)
 GRID = (1, 2, 4, 8, 16, 32, 64, 128)
 CONVOLUTIONS = {"convolution": (256, 3, 14), "pointwise": (512, 1, 14)}  # channels in and out, kernel, pixels a side
@@ -52,21 +53,21 @@ def compiled_linear() -> Callable[..., Any] | None:
     return torch.compile(linear, dynamic=True) if has_compiler() else None
 
 
-def rates(batches: Iterable[int]) -> dict[int, dict[str, float]]:
-    """Products of a weight and an input, a second, with everything in the cache: by batch, for both sparse forms."""
-    rows, width, density = CACHED
-    weight, found = drawn(rows, width, density), {}
-    kept = int(weight.count_nonzero())
-    forms = {"sparse": Rows.of(weight), "codebook": Coded.of(weight)}
-    for batch in batches:
-        x = torch.randn(batch, width)
-        took = interleaved({name: partial(form, x) for name, form in forms.items()}, rounds=5)
-        found[batch] = {name: kept * batch / timing.low for name, timing in took.items()}
-    return found
+def cached(weight_MK: Tensor, form: type[Rows] | type[Coded]) -> float:
+    """Look-ups a second of one input's product with the first rows of a weight, which the second caches hold.
+
+    Two rows alone take what a call costs, which does not count.
+    """
+    each = 8 if form is Rows else 3
+    rows = CACHED * torch.get_num_threads() * len(weight_MK) // (each * int(weight_MK.count_nonzero()))
+    few, part = (LinearOf(form.of(weight_MK[:n]), None) for n in (2, max(4, min(len(weight_MK), rows))))
+    x, kept = torch.randn(1, weight_MK.shape[1]), int(part.weight.count_nonzero() - few.weight.count_nonzero())
+    took = interleaved({"few": partial(few, x), "part": partial(part, x)}, rounds=9)
+    return kept / max(took["part"].median - took["few"].median, 1e-9)
 
 
 def layer(
-    name: str, batches: Iterable[int], *, rounds: int, compiled: Callable[..., Any] | None, reads: float, cached: Any
+    name: str, batches: Iterable[int], *, rounds: int, compiled: Callable[..., Any] | None, reads: float
 ) -> list[dict[str, Any]]:
     """A row for each batch: timings of the arms, their bytes and share of the bandwidth."""
     width, rows, density = LAYERS[name]
@@ -79,15 +80,18 @@ def layer(
         for arm, product in arms.items():
             if not torch.allclose(product(x), expected, atol=1e-3, rtol=1e-3):
                 raise ValueError(f"{name}, batch {batch}: {arm} gives other numbers than the dense layer")
-        took = interleaved({arm: partial(f, x) for arm, f in arms.items()}, rounds=rounds, budget=1.0)
+        took = interleaved(
+            {arm: partial(f, x) for arm, f in arms.items()}, rounds=rounds, budget=1.0, spinning=SPINNING
+        )
         kept, row = int(weight.count_nonzero()), dict[str, Any]()
         for arm, timing in took.items():
             moved = held[arm] + 4 * batch * (width + rows)
             row[arm] = asdict(timing) | {"bytes": moved, "share": moved / timing.median / reads}
-            if arm in cached[batch]:
-                row[arm]["of_rate"] = kept * batch / timing.median / cached[batch][arm]
             if batch == 1:
                 row[arm] |= per_call(partial(arms[arm], x))
+        if batch == 1:
+            for arm, form in (("sparse", Rows), ("codebook", Coded)):
+                row[arm]["cached"] = cached(weight, form)
         found.append({"layer": name, "batch": batch, "kept": kept, "density": density, "arms": row})
     return found
 
@@ -104,7 +108,8 @@ def crossover(*, rounds: int = 5, size: int = 2048) -> dict[str, Any]:
     cells = []
     for density in DENSITIES:
         weight = drawn(size, size, density)
-        forms = {"sparse": Rows.of(weight), "coded": Coded.of(weight), "looked": Looked.of(weight)}
+        matrices = {"sparse": Rows.of(weight), "coded": Coded.of(weight), "looked": Looked.of(weight)}
+        forms = {name: LinearOf(matrix, None) for name, matrix in matrices.items()}
         for batch in GRID:
             x = torch.randn(batch, size)
             arms = {"dense": partial(F.linear, x, weight)} | {name: partial(form, x) for name, form in forms.items()}
@@ -145,8 +150,8 @@ def table_of(cells: Iterable[dict[str, Any]]) -> dict[str, dict[str, dict[str, f
 
 
 def layers(*, rounds: int, batches: Iterable[int], names: Iterable[str]) -> Iterator[dict[str, Any]]:
-    """First the bandwidth and the rates that layers are held against, then one layer after the other."""
-    compiled, reads, cached = compiled_linear(), bandwidth(), rates(batches)
-    yield {"bandwidth": reads, "rates": {str(batch): rate for batch, rate in cached.items()}}
+    """First the bandwidth that layers are held against, then one layer after the other."""
+    compiled, reads = compiled_linear(), bandwidth()
+    yield {"bandwidth": reads}
     for name in names:
-        yield {"layers": layer(name, batches, rounds=rounds, compiled=compiled, reads=reads, cached=cached)}
+        yield {"layers": layer(name, batches, rounds=rounds, compiled=compiled, reads=reads)}

@@ -15,7 +15,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from dsd.inference.matrices import Coded, Looked, Matrix, Rows
-from dsd.inference.opaque import Opaque
+from dsd.inference.opaque import Opaque, for_inference
 
 Layer = nn.Linear | nn.Conv1d | nn.Conv2d
 FORMS = ("dense", "sparse", "codebook")
@@ -37,7 +37,7 @@ class LinearOf(nn.Module):
     def weight(self) -> Tensor:
         return self.matrix.dense()
 
-    @torch.no_grad()
+    @for_inference
     def forward(self, input: Tensor) -> Tensor:  # as torch calls it
         x = input
         if torch.is_autocast_enabled(x.device.type):
@@ -73,7 +73,7 @@ class ConvolutionOf(Opaque):
         whole = self.matrix.dense().reshape(self.out_channels, self.in_channels, *self.kernel_HW)
         return whole[:, :, 0] if self.flat else whole
 
-    @torch.no_grad()
+    @for_inference
     def forward(self, input: Tensor) -> Tensor:  # as torch calls it
         x = input
         if x.dim() == (2 if self.flat else 3):  # without a batch, as torch's take it

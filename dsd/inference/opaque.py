@@ -6,7 +6,8 @@ of variants. Outside of a graph nobody pays for the operator: layers call their 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from functools import wraps
 from itertools import count
 from typing import Any
 from weakref import WeakValueDictionary
@@ -16,6 +17,22 @@ from torch import Tensor, nn
 
 _numbers = count()
 _alive: WeakValueDictionary[int, Opaque] = WeakValueDictionary()
+
+
+def for_inference(forward: Callable[..., Any]) -> Callable[..., Any]:
+    """`forward` without gradients. ValueError where somebody waits for that of an input: it would be wrong without a word."""
+
+    @wraps(forward)
+    def checked(self: nn.Module, *inputs: Any, **named: Any) -> Any:
+        if torch.is_grad_enabled() and any(isinstance(x, Tensor) and x.requires_grad for x in inputs):
+            raise ValueError(
+                "a network in sparse or codebook form passes no gradient to its input: call it within torch.no_grad(), give "
+                "x.detach(), or load it with form='dense'"
+            )
+        with torch.no_grad():
+            return forward(self, *inputs, **named)
+
+    return checked
 
 
 class Opaque(nn.Module):
@@ -39,10 +56,11 @@ class Opaque(nn.Module):
         raise NotImplementedError
 
     def whole(self, x: Tensor, shape: Sequence[int]) -> Tensor:
-        """`outside(x)`, of this shape and x's dtype; within a graph as one operator. ValueError in torch.export's: it would hold no weights."""
-        if torch.compiler.is_exporting():
+        """`outside(x)`, of this shape and x's dtype; within a graph as one operator. ValueError where torch exports or traces: the graph
+        would hold no weights, or the product for ever."""
+        if torch.compiler.is_exporting() or torch.jit.is_tracing():  # type: ignore[attr-defined, no-untyped-call]
             raise ValueError(
-                "a network in sparse or codebook form cannot be exported by torch: load it with form='dense' for that"
+                "a network in sparse or codebook form cannot be exported or traced by torch: load it with form='dense' for that"
             )
         out: Tensor = _outside(x, self.number, shape) if torch.compiler.is_compiling() else self.outside(x)
         return out

@@ -11,17 +11,21 @@ from typing import Any
 
 import torch
 import torch.nn.functional as F
+from threadpoolctl import threadpool_limits
 from torch import Tensor
 
+from dsd.inference.layers import LinearOf
 from dsd.inference.matrices import Coded, Rows, resident
 
 Product = Callable[[Tensor], Tensor]
-ARMS = ("dense", "compiled", "sparse", "codebook", "CSR int64", "SciPy", "GraphBLAS")
+ARMS = ("dense", "compiled", "NumPy", "sparse", "codebook", "CSR int64", "SciPy", "GraphBLAS")
 WORDS = {
-    "dense": "torch's Linear", "compiled": "the same through torch.compile", "sparse": "ours: compressed rows, int32",
+    "dense": "torch's Linear, which multiplies a single input on one core", "compiled": "the same through torch.compile",
+    "NumPy": "the dense product by NumPy's BLAS, on all threads", "sparse": "ours: compressed rows, int32",
     "codebook": "ours: a byte and two for the column", "CSR int64": "torch's to_sparse_csr as it comes", "SciPy": "scipy.sparse.csr_array, one thread",
     "GraphBLAS": "SuiteSparse's kernels, which share no code with MKL",
 }  # fmt: skip
+SPINNING = ("NumPy",)
 WITHOUT = "There is no arm GraphBLAS, a sparse runtime of its own: it was not installed (pip install 'dsd[bench]')."
 
 
@@ -53,9 +57,13 @@ def graphblas(entries: Any) -> tuple[Product, int] | None:
 
 
 def products(weight_MK: Tensor, compiled: Callable[..., Any] | None) -> tuple[dict[str, Product], dict[str, int]]:
-    """The arms of one matrix, and the bytes of its weights in each; without a compiler there is no arm `compiled`."""
+    """The arms of one matrix, and the bytes of its weights in each; without a compiler there is no arm `compiled`.
+
+    NumPy's BLAS has torch's number of threads from here on.
+    """
     import scipy.sparse
 
+    threadpool_limits(torch.get_num_threads(), user_api="blas")
     rows, coded = Rows.of(weight_MK), Coded.of(weight_MK)
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", ".*CSR tensor support is in beta.*")
@@ -65,7 +73,8 @@ def products(weight_MK: Tensor, compiled: Callable[..., Any] | None) -> tuple[di
     )
     kept, size = int(long.values().numel()), len(weight_MK) + 1
     arms: dict[str, Product] = {
-        "dense": lambda x: F.linear(x, weight_MK), "sparse": rows, "codebook": coded,
+        "dense": lambda x: F.linear(x, weight_MK), "sparse": LinearOf(rows, None), "codebook": LinearOf(coded, None),
+        "NumPy": lambda x: torch.from_numpy(x.numpy() @ weight_MK.numpy().T),
         "CSR int64": lambda x: (long @ x[0])[None] if len(x) == 1 else (long @ x.t()).t(),
         "SciPy": lambda x: torch.from_numpy((entries @ x.t().contiguous().numpy()).T),
     }  # fmt: skip
@@ -73,7 +82,7 @@ def products(weight_MK: Tensor, compiled: Callable[..., Any] | None) -> tuple[di
         arms["compiled"] = lambda x: compiled(x, weight_MK)
     dense = 4 * weight_MK.numel()
     held = {
-        "dense": dense, "compiled": dense, "sparse": resident(rows),
+        "dense": dense, "compiled": dense, "NumPy": dense, "sparse": resident(rows),
         "codebook": resident(coded), "CSR int64": 12 * kept + 8 * size, "SciPy": 8 * kept + 4 * size,
     }  # fmt: skip
     if other := graphblas(entries):

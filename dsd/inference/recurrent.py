@@ -18,6 +18,7 @@ from torch.nn.utils.rnn import PackedSequence, pack_padded_sequence, pad_packed_
 
 from dsd.inference.layers import LinearOf, replace_
 from dsd.inference.matrices import Looked
+from dsd.inference.opaque import for_inference
 from dsd.models.recurrent import CLIP, BidirectionalRecurrent
 
 State = tuple[Tensor, ...]  # h, and c of an LSTM
@@ -33,7 +34,7 @@ class RecurrentOf(nn.Module):
         self.back: nn.Module = layer.back
         self.norm = layer.norm
 
-    @torch.no_grad()
+    @for_inference
     def forward(self, x_BTI: Tensor, valid_BT: Tensor) -> Tensor:
         projected_BTH = self.input(x_BTI)
         if self.norm is not None:
@@ -78,7 +79,7 @@ class SequenceOf(nn.Module):
     def flatten_parameters(self) -> None:
         """Nothing: networks call it before their sequences, for the sake of cuDNN."""
 
-    @torch.no_grad()
+    @for_inference
     def forward(self, input: Tensor | PackedSequence, hx: Any = None) -> tuple[Any, Any]:
         valid_TB1 = None
         if isinstance(input, PackedSequence):

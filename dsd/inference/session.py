@@ -93,8 +93,6 @@ def merged(found: dict[str, Any], path: Path | None, old: dict[str, Any] | None 
         if old and old[key] != found[key]:
             raise ValueError(f"{path} was measured with another {key}: {old[key]}, now {found[key]}; give another file")
     whole = old | found
-    if "rates" in whole:
-        whole["rates"] = old.get("rates", {}) | found.get("rates", {})  # each batch has its own
     for part, (name, batch) in LISTS.items():
         rows = {(row[name], row[batch]): row for row in [*old.get(part, ()), *found.get(part, ())]}
         order = list(LAYERS if part == "layers" else networks.NETWORKS)

@@ -12,13 +12,14 @@ import math
 import resource
 import statistics
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Container, Mapping
 from dataclasses import dataclass
 
 import torch
 
 TURN = 0.004  # seconds of calls that one turn fills at least
 READ = 1 << 28  # bytes, beyond any cache: the array whose reading is the machine's bandwidth
+SETTLE = 0.03  # seconds in which threads that wait by spinning, as OpenBLAS's do after each call, go to sleep
 ENOUGH = 3  # undisturbed turns that are worth more than all of them together
 
 
@@ -46,11 +47,12 @@ class Timing:
 
 
 def interleaved(
-    arms: Mapping[str, Callable[[], object]], *, rounds: int, budget: float = math.inf
+    arms: Mapping[str, Callable[[], object]], *, rounds: int, budget: float = math.inf, spinning: Container[str] = ()
 ) -> dict[str, Timing]:
     """The timing of each arm, from rounds until each has had `rounds` undisturbed turns, or `budget` seconds are over.
 
-    At least two rounds are made; without a budget at most `rounds`.
+    At least two rounds are made; without a budget at most `rounds`. Before and after a turn of the `spinning` arms all threads
+    have time to go to sleep, which neither turn counts.
     """
     turns: dict[str, list[tuple[float, bool]]] = {name: [] for name in arms}
     for run in arms.values():
@@ -60,7 +62,9 @@ def interleaved(
     while number < 2 or (number < most and time.perf_counter() - began < budget and _lacking(turns, rounds)):
         number += 1
         for name, run in arms.items():
+            time.sleep(SETTLE * (name in spinning))
             turns[name].append(_turn(run))
+            time.sleep(SETTLE * (name in spinning))
     return {name: Timing.of(each) for name, each in turns.items()}
 
 

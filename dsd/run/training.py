@@ -23,6 +23,7 @@ from dsd.results.tracking import log_artifact
 from dsd.weights import initialise_, save_weights
 
 log = logging.getLogger("dsd")
+FEW = 16  # images of which a BatchNorm's mean and variance say little (Wu and He, ECCV 2018, figure 1)
 __all__ = ["Diverged", "archived", "train"]
 
 
@@ -61,6 +62,10 @@ def train(cfg: DictConfig, folder: RunFolder, weights: Any, logger: Any) -> dict
     )  # fmt: skip
     if slow := slow_precision(trainer.precision, trainer.strategy.root_device):
         log.warning(slow)
+    if few := few_for_norm(
+        net, cfg.data.get("batch_size"), trainer.world_size, synced=cfg.trainer.get("sync_batchnorm")
+    ):
+        log.warning(few)
     resume = str(folder.checkpoint) if folder.checkpoint.exists() and not cfg.force else None
     trainer.fit(task, datamodule=data, ckpt_path=resume, weights_only=True if resume else None)
     if plan.active is None or not plan.active.finished:
@@ -87,6 +92,17 @@ def train(cfg: DictConfig, folder: RunFolder, weights: Any, logger: Any) -> dict
         "images_per_second": history.images / max(history.seconds, 1e-9), "restarts": history.restarts,
         "started": began.isoformat(), "finished": datetime.now(UTC).isoformat(),
     }  # fmt: skip
+
+
+def few_for_norm(net: torch.nn.Module, batch: int | None, processes: int, *, synced: bool | None) -> str:
+    """What is to be said where BatchNorm layers count over few images, since several processes share a batch; else nothing."""
+    norms = any(isinstance(module, torch.nn.modules.batchnorm._BatchNorm) for module in net.modules())
+    if not norms or processes == 1 or synced or batch is None or batch >= FEW:
+        return ""
+    return (
+        f"BatchNorm counts over the {batch} images of one of {processes} processes: trainer.sync_batchnorm=true counts over all, fewer "
+        "trainer.devices give each more"
+    )
 
 
 def loaded(cfg: DictConfig) -> Any:

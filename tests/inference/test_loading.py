@@ -10,10 +10,12 @@ from torch import nn
 import dsd
 from dsd.coding.archive import ArchiveError
 from dsd.compression import compress
-from dsd.inference import convert_, loading, resident
+from dsd.inference import bench, convert_, loading, resident
 from dsd.inference.crossover import KINDS, faster, kind_of, stored
 from dsd.inference.layers import ConvolutionOf, LinearOf
+from dsd.inference.matrices import Coded, Looked, Rows
 from dsd.inference.peers import has_compiler
+from dsd.inference.recurrent import SequenceOf
 from dsd.inference.timing import Timing
 from dsd.models import LeNet300
 from tests.inference.networks import NETWORKS, example, packed, shared_
@@ -82,8 +84,31 @@ def test_many_networks_of_one_class_share_a_graph():
 def test_a_sparse_network_is_not_exported_without_its_weights():
     net = shared_(nn.Sequential(nn.Linear(40, 30), nn.ReLU()))
     convert_(net, form="sparse")
-    with pytest.raises(Exception, match="cannot be exported by torch: load it with form='dense'"):
+    with pytest.raises(Exception, match="cannot be exported or traced by torch: load it with form='dense'"):
         torch.export.export(net, (torch.randn(2, 40),))
+
+
+@pytest.mark.filterwarnings("ignore::torch.jit.TracerWarning", "ignore:.torch.jit.trace")
+@pytest.mark.parametrize("form", FORMS[1:])
+def test_no_trace_keeps_one_product_for_ever(form):
+    net = shared_(nn.Sequential(nn.Linear(40, 30), nn.ReLU()))
+    convert_(net, form=form)
+    with pytest.raises(ValueError, match="cannot be exported or traced by torch"):
+        torch.jit.trace(net, torch.randn(2, 40))
+
+
+@pytest.mark.parametrize("form", [Rows, Coded, Looked])
+def test_no_gradient_is_silently_wrong(form):
+    linear, conv = nn.Linear(18, 6), nn.Conv2d(2, 6, 3)
+    weight = bench.drawn(6, 18, 0.5)
+    made = {(2, 18): LinearOf(form.of(weight), linear.bias), (2, 2, 5, 5): ConvolutionOf(conv, form.of(weight))}
+    for shape, layer in (made | {(4, 2, 18): SequenceOf(nn.LSTM(18, 6))}).items():
+        x = torch.randn(shape, requires_grad=True)
+        with pytest.raises(ValueError, match=r"passes no gradient to its input: call it within torch.no_grad\(\)"):
+            layer(x)
+        with torch.no_grad():
+            layer(x)
+        layer(x.detach())
 
 
 @pytest.mark.parametrize("form", FORMS)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import math
+import os
 import time
 from contextlib import AbstractContextManager, nullcontext
 from itertools import chain
@@ -123,6 +124,8 @@ def do_import(asked: argparse.Namespace, console: Any) -> int:
 
 def do_bench(asked: argparse.Namespace, console: Any) -> int:
     """Measure, print, keep."""
+    # before NumPy is imported: its threads spin for 2^16 cycles after a call, not for 0.1 s, in which they would take others' cores
+    os.environ.setdefault("OPENBLAS_THREAD_TIMEOUT", "16")
     from dsd.inference.networks import NETWORKS
     from dsd.inference.published import LAYERS
     from dsd.inference.report import sentences, tables

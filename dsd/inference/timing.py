@@ -19,7 +19,7 @@ import torch
 
 TURN = 0.004  # seconds of calls that one turn fills at least
 READ = 1 << 28  # bytes, beyond any cache: the array whose reading is the machine's bandwidth
-SETTLE = 0.03  # seconds in which threads that wait by spinning, as OpenBLAS's do after each call, go to sleep
+SETTLE = 0.005  # seconds in which threads that wait by spinning, as OpenBLAS's do after each call, go to sleep (dsd/verbs.py)
 ENOUGH = 3  # undisturbed turns that are worth more than all of them together
 
 

@@ -97,7 +97,9 @@ def picture(results: dict[str, list[dict[str, float]]]) -> Figure:
             axes.plot(x, [row["balanced"] for row in chosen], "o-", color=COLOURS[2], label="balanced")
             axes.plot(x, [row["plain"] for row in chosen], "s-", color=COLOURS[1], label="plain")
             axes.plot(x, [1 / (1 - row["sparsity"]) for row in chosen], ":", color=INK, label="ideal")
-            axes.set(title=name, xlabel="sparsity, %", ylabel="cycles: dense / sparse", yscale="log")
+            axes.set(
+                title=name.replace(", ", "\n", 1), xlabel="sparsity, %", ylabel="cycles: dense / sparse", yscale="log"
+            )
             axes.set_yticks([2, 5, 10, 20], ["2x", "5x", "10x", "20x"])
             axes.minorticks_off()
         axes.legend()

@@ -30,6 +30,7 @@ def gains(result: Mapping[str, Any]) -> Figure:
         for axes, batch in zip(canvas.subplots(len(batches), 1, squeeze=False)[:, 0], batches, strict=True):
             rows = {row["layer"]: row["arms"] for row in result["layers"] if row["batch"] == batch}
             bars = {
+                "NumPy": COLOURS[5],
                 "sparse": COLOURS[0],
                 "codebook": COLOURS[2],
                 "CSR int64": COLOURS[4],
@@ -42,7 +43,7 @@ def gains(result: Mapping[str, Any]) -> Figure:
                 peer = [min(a[d]["median"] for d in ("dense", "compiled") if d in a) for a in rows.values()]
                 height = [p / a[arm]["median"] for p, a in zip(peer, rows.values(), strict=True)]
                 place = [k + width * (number - (len(bars) - 1) / 2) for k in range(len(rows))]
-                axes.bar(place, height, 0.95 * width, color=colour, label=arm)
+                axes.bar(place, height, 0.95 * width, color=colour, label="NumPy, dense" if arm == "NumPy" else arm)
             paper = [speedup("Core i7-5930K", batch, name) for name in rows]
             axes.plot(range(len(rows)), paper, "D", mfc="none", mec=INK, label="published, Core i7")
             axes.axhline(1, color=INK, lw=0.8)

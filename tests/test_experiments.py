@@ -7,6 +7,8 @@ from pathlib import Path
 import pytest
 import torch
 
+from dsd.inference.bench import table_of
+from dsd.inference.crossover import KINDS, stored
 from dsd.inference.timing import Timing
 from dsd.results import records
 from experiments import balance, bench, deep_compression, forms, pretrained, tradeoff_report, ttq
@@ -113,6 +115,11 @@ def test_the_bench_report_comes_from_its_results():
     assert "/root" not in json.dumps(result)
 
 
+def test_the_runtime_decides_by_the_table_of_the_record():
+    result = json.loads((HERE / "bench" / "results.json").read_text())
+    assert table_of(result["crossover"]["cells"]) == {kind: stored()[kind] for kind in KINDS}
+
+
 def test_the_balance_report_comes_from_its_results():
     results, timed = (json.loads((HERE / "balance" / name).read_text()) for name in ("results.json", "timed.json"))
     assert balance.report(results, timed["rows"]) == (HERE / "balance" / "report.md").read_text()
@@ -126,7 +133,7 @@ def test_what_balance_measures_again_drives_nothing_out(tmp_path, monkeypatch):
     monkeypatch.setattr(balance, "drawn", lambda rows, columns, spread: torch.randn(64, 64))
     balance.main([f"{tmp_path / name}.pt:fc.weight" for name in ("one", "two")])
     found = json.loads((tmp_path / "results.json").read_text())
-    assert len(found) == 5
+    assert len(found) == 3 + len(balance.SPREADS) + len(balance.TIMED)
     assert {"old, trained", "one: fc.weight, trained", "two: fc.weight, trained"} < found.keys()
     assert "two: fc.weight, trained" in (tmp_path / "report.md").read_text()
 

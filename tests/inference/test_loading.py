@@ -54,6 +54,7 @@ def test_a_compiled_network_gives_the_same(form):
 @pytest.mark.parametrize("form", ["sparse", "codebook"])
 def test_more_layers_than_the_compiler_takes_variants_are_one_graph(form):
     """And the graph takes another batch, and belongs to its network, not to a copy of it."""
+    torch.manual_seed(0)
     layers = [layer for n in range(10) for layer in (nn.Linear(20 + n, 21 + n), nn.ReLU())]
     net = shared_(nn.Sequential(nn.Conv1d(3, 5, 3), nn.Conv1d(5, 2, 1), nn.Flatten(), *layers)).eval()
     expected = copy.deepcopy(net)
@@ -63,7 +64,7 @@ def test_more_layers_than_the_compiler_takes_variants_are_one_graph(form):
     for batch in (1, 2, 5, 7):
         x = torch.randn(batch, 3, 12)
         torch.testing.assert_close(one(x), expected(x), atol=1e-5, rtol=1e-5)
-    for weight in net[3].matrix.parameters():
+    for weight in net[21].matrix.parameters():  # of the last layer: what an early one does may vanish on the way
         weight.zero_()
     x = torch.randn(5, 3, 12)
     torch.testing.assert_close(other(x), expected(x), atol=1e-5, rtol=1e-5)

@@ -333,7 +333,7 @@ def test_an_interrupted_sweep_ends_with_its_table(number, there, done, tmp_path)
     os.kill(job.pid, signal.SIGINT)
     assert job.wait(60) == 130, job.output
     assert "interrupted; the same command continues" in job.output
-    assert f"{done + 1} jobs: {done} done, 0 skipped, 0 failed, 1 interrupted" in job.output
+    assert f"{done + 2} jobs: {done} done, 0 skipped, 0 failed, 1 interrupted, 1 not begun" in job.output
     assert "Traceback" not in job.output
     assert len(list(tmp_path.rglob("last.ckpt"))) == done, "from which it continues"
 

@@ -45,7 +45,12 @@ def imported(path: Path, *, masks: Path | None = None, ones: str | None = None) 
     loaded: Any = read_torch(path) if path.is_file() and path.suffix in TORCH else None
     scheduler: Any = loaded.get(SCHEDULER) if isinstance(loaded, Mapping) else None
     held = dict(scheduler) if isinstance(scheduler, Mapping) else {}
-    if isinstance(loaded, Mapping) and not held and (astray := [key for key in MASKS if key in loaded]):
+    if (
+        masks is None
+        and isinstance(loaded, Mapping)
+        and not held
+        and (astray := [key for key in MASKS if key in loaded])
+    ):
         raise ValueError(
             f"{path} has {astray[0]} outside of {SCHEDULER}, where Distiller keeps it: nothing says what 1 means in it. Save its masks in "
             "a file of their own, and give that with --masks FILE --ones kept|pruned"
@@ -68,6 +73,8 @@ def imported(path: Path, *, masks: Path | None = None, ones: str | None = None) 
     else:
         given = unwrap(inside(read_torch(masks), masks) if masks.suffix in TORCH else load_weights(masks))
         bare = {_known(name, weights): mask.to_dense() for name, mask in given.items()}
+        if len(bare) < len(given):
+            raise ValueError(f"{masks} has two masks for a weight, one with net. before its name and one without")
     if not bare:
         if ones is not None:
             raise ValueError(f"{path} has no bare masks that --ones could speak of")

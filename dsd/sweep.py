@@ -13,24 +13,25 @@ The states:
     failed        with the reason; the other jobs went on
     killed        began and left nothing: out of memory, time limit, kill. Its checkpoint is there
     interrupted   by Ctrl-C, which ends the sweep. Its checkpoint is there
-    running       the launcher gave up (another job was killed), but this one's process goes on, on a cluster
+    running       the launcher gave up (another job was killed), but a process still executes this one's run, on a cluster
     not begun     the launcher gave up, or was interrupted, before it
     missing       only with dry_run=true: would be trained
 """
 
+import contextlib
 import json
 import statistics
 from collections import Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal
 
 from hydra._internal.core_plugins.basic_sweeper import BasicSweeper
 from hydra.core.global_hydra import GlobalHydra
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.experimental.callback import Callback
-from omegaconf import open_dict, read_write
+from omegaconf import OmegaConf, open_dict, read_write
 from rich import get_console
 from rich.box import SIMPLE_HEAD
 from rich.table import Table
@@ -79,7 +80,7 @@ def ended(found: Iterable[Outcome], store: Store, *, interrupted: bool = False) 
     state: State = "interrupted" if interrupted else "killed"
     why = "a cluster may go on with it" if interrupted else "its process ended without a word"
     gone = {"state": state, "reason": f"{why}; the same command continues it"}
-    on = {"reason": "its process goes on with it; once it has ended, the same command skips or continues it"}
+    on = {"reason": "a process still executes its run; once it has ended, the same command skips or continues it"}
 
     def told(one: Outcome) -> Outcome:
         if one.state != "running":
@@ -100,7 +101,8 @@ def jobs_of(hydra: Any) -> list[list[str]]:
     """The overrides of each job that Hydra's own sweeper makes, by number; of other sweepers nothing is known before."""
     if hydra.sweeper.get("_target_", "").rpartition(".")[2] != BasicSweeper.__name__:
         return []
-    words = [f"{key}={value}" for key, value in (hydra.sweeper.params or {}).items()] + list(hydra.overrides.task)
+    given: Any = OmegaConf.to_container(hydra, resolve=False)  # "${seed}" is each job's own
+    words = [f"{key}={value}" for key, value in (given["sweeper"]["params"] or {}).items()] + given["overrides"]["task"]
     parser = OverridesParser.create(GlobalHydra.instance().config_loader())  # which knows what glob(*) means
     batches = BasicSweeper.split_arguments(parser.parse_overrides(words), max_batch_size=None)
     return [list(job) for batch in batches for job in batch]
@@ -192,14 +194,18 @@ class Sweep(Callback):
 
     folder: Path | None = None
     runs: Path = Path()
-    planned: list[list[str]]
+    planned: ClassVar[list[list[str]]] = []
 
     def on_multirun_start(self, config: Any, **_: Any) -> None:
         Sweep.folder, Sweep.runs = Path(config.hydra.sweep.dir), Path(config.runs)
-        Sweep.planned = jobs_of(config.hydra)
         if config.get("dry_run"):
             with read_write(config), open_dict(config):
                 config.hydra.launcher = {"_target_": HERE}
+        Sweep.planned = []
+        with contextlib.suppress(
+            Exception
+        ):  # the table goes without what has not begun, rather than the sweep without a table
+            Sweep.planned = jobs_of(config.hydra)
 
     @classmethod
     def close(cls, *, interrupted: bool = False) -> bool:

@@ -123,6 +123,9 @@ def test_masks_that_only_look_like_distillers_are_not_guessed(tmp_path, key):
     torch.save({"state_dict": net().state_dict(), key: {"0.weight": torch.ones(8, 6)}}, tmp_path / "a.pt")
     with pytest.raises(ValueError, match=f"{key} outside of compression_sched.* nothing says what 1 means"):
         imported(tmp_path / "a.pt")
+    torch.save({"0.weight": torch.arange(48).reshape(8, 6) % 2}, tmp_path / "m.pt")
+    found = imported(tmp_path / "a.pt", masks=tmp_path / "m.pt", ones="kept")
+    assert found.density == {"0.weight": 0.5}, "as the message says"
 
 
 def test_masks_may_be_called_as_the_weights_of_a_lightning_checkpoint(tmp_path):
@@ -133,6 +136,9 @@ def test_masks_may_be_called_as_the_weights_of_a_lightning_checkpoint(tmp_path):
         torch.save({name: mask}, tmp_path / "m.pt")
         found = imported(tmp_path / "w.ckpt", masks=tmp_path / "m.pt", ones="kept")
         assert torch.equal(found.weights["0.weight"], weights["net.0.weight"] * mask)
+    torch.save({"net.0.weight": mask, "0.weight": ~mask}, tmp_path / "m.pt")
+    with pytest.raises(ValueError, match=r"two masks for a weight, one with net\."):
+        imported(tmp_path / "w.ckpt", masks=tmp_path / "m.pt", ones="kept")
 
 
 def test_a_pair_that_is_not_whole_is_told(tmp_path):

@@ -127,12 +127,13 @@ def test_many_gpus_share_the_published_batch(experiment):
     assert (cfg.trainer.precision, cfg.task.channels_last, cfg.task.compile) == ("bf16-mixed", True, True)
     strategy = instantiate(cfg.trainer.strategy)
     assert strategy._ddp_kwargs == {"gradient_as_bucket_view": True}
-    assert not cfg.trainer.sync_batchnorm
+    assert not cfg.trainer.get("sync_batchnorm")
+    assert composed(f"experiment={experiment}", "trainer=gpus", "++trainer.sync_batchnorm=true").trainer.sync_batchnorm
 
 
 def test_batch_norm_over_few_images_is_told():
     norm, none = torch.nn.Sequential(torch.nn.BatchNorm2d(3)), torch.nn.Sequential(torch.nn.Linear(3, 3))
-    assert "over the 4 images of one of 8 processes: trainer.sync_batchnorm=true" in few_for_norm(
+    assert "over the 4 images of one of 8 processes: ++trainer.sync_batchnorm=true" in few_for_norm(
         norm, 4, 8, synced=False
     )
     for net, batch, processes, synced in (

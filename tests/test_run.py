@@ -322,7 +322,14 @@ def test_a_sweep_tells_what_was_skipped_and_what_failed_and_goes_on(tmp_path):
     ids=["when a job begins", "in training"],
 )
 def test_an_interrupted_sweep_ends_with_its_table(number, there, done, tmp_path):
-    words = ["experiment=dsd_lenet300_mnist", "track=none", "threads=1", "checkpoint.seconds=0", "method=baseline"]
+    words = [
+        "experiment=dsd_lenet300_mnist",
+        "track=none",
+        "threads=1",
+        "checkpoint.seconds=0",
+        "method=baseline",
+        "tags=['${hydra:job.num}']",
+    ]
     lengths = f"profiles.quick.dense={'0.1,500,501' if done else '500,501'}"
     job = start("-m", *words, lengths, f"runs={tmp_path}")
     end = time.monotonic() + 120
@@ -334,6 +341,7 @@ def test_an_interrupted_sweep_ends_with_its_table(number, there, done, tmp_path)
     assert job.wait(60) == 130, job.output
     assert "interrupted; the same command continues" in job.output
     assert f"{done + 2} jobs: {done} done, 0 skipped, 0 failed, 1 interrupted, 1 not begun" in job.output
+    assert "${hydra:" in job.output, "as given: it has no number yet"
     assert "Traceback" not in job.output
     assert len(list(tmp_path.rglob("last.ckpt"))) == done, "from which it continues"
 

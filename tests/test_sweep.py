@@ -87,7 +87,7 @@ def test_a_job_whose_process_goes_on_was_not_killed(tmp_path):
     store = Store(tmp_path)
     with store.run("aaa").lock():
         (one,) = ended([Outcome(0, ["seed=0"], "aaa")], store)
-    assert (one.state, "goes on" in one.reason) == ("running", True)
+    assert (one.state, "still executes" in one.reason) == ("running", True)
 
 
 def test_a_job_that_never_began_is_in_the_table(sweep, capsys):

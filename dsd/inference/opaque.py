@@ -24,7 +24,7 @@ def for_inference(forward: Callable[..., Any]) -> Callable[..., Any]:
 
     @wraps(forward)
     def checked(self: nn.Module, *inputs: Any, **named: Any) -> Any:
-        if torch.is_grad_enabled() and any(isinstance(x, Tensor) and x.requires_grad for x in inputs):
+        if torch.is_grad_enabled() and any(_waits(x) for x in (*inputs, *named.values())):
             raise ValueError(
                 "a network in sparse or codebook form passes no gradient to its input: call it within torch.no_grad(), give "
                 "x.detach(), or load it with form='dense'"
@@ -33,6 +33,11 @@ def for_inference(forward: Callable[..., Any]) -> Callable[..., Any]:
             return forward(self, *inputs, **named)
 
     return checked
+
+
+def _waits(x: Any) -> bool:
+    """Whether a gradient is to come to a tensor, or to one within a state or a packed sequence."""
+    return any(map(_waits, x)) if isinstance(x, tuple | list) else isinstance(x, Tensor) and x.requires_grad
 
 
 class Opaque(nn.Module):

@@ -159,6 +159,8 @@ def bound(cell: Mapping[str, float], rate: float, batch: int) -> str:
         return "its bytes"
     if batch > 1:
         return f"products: each weight is used {batch} times"
+    if "cached" not in cell:
+        return "measured before its rate in the cache was"
     most = f"{cell['cached'] / 1e9:.1f} G/s with its weights in the second cache"
     return f"look-ups: {most}" if rate >= ALLOWED * cell["cached"] else f"not explained; look-ups: {most}"
 

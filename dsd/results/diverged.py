@@ -29,7 +29,8 @@ def collect(study: Study, runs: Iterable[Mapping[str, Any]]) -> list[Lost]:
 
 
 def kept(old: Iterable[Lost], new: Iterable[Lost], records: Iterable[Mapping[str, Any]]) -> list[Lost]:
-    """The old and the new ones without those that a record has come of."""
-    done = {(r["study"], r["arm"], r["seed"]) for r in records}
+    """The old and the new ones without those that a record has come of, of the run itself or of the one it would start from."""
+    records = list(records)
+    done, finished = {(r["study"], r["arm"], r["seed"]) for r in records}, {r["run_id"] for r in records}
     found = {(one["study"], one["arm"], one["seed"]): one for one in (*old, *new)}
-    return [found[key] for key in sorted(found) if key not in done]
+    return [found[key] for key in sorted(found) if key not in done and found[key]["run_id"] not in finished]

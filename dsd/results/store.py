@@ -149,7 +149,7 @@ class RunFolder:
             return True
 
     def follow(self, launch: str, *, fresh: bool = False, seconds: float = 0.5) -> None:
-        """Returns once rank 0 of this `launch` executes the run, or, unless it is done `fresh`, the run is finished.
+        """Returns once rank 0 of this `launch` executes the run, or, unless it is done `fresh`, the run is finished or diverged.
 
         Looks every `seconds`. Rank 0 may wait long, for another job that executes the run; when it gives up, the launcher ends the rest.
         """
@@ -157,7 +157,7 @@ class RunFolder:
             with contextlib.suppress(FileNotFoundError):
                 if (self.path / ".lock").read_text(encoding="utf-8").partition("\n")[1:] == ("\n", launch):
                     return
-            if not fresh and self.finished:
+            if not fresh and (self.finished or self.diverged.exists()):
                 return
             time.sleep(seconds)
 

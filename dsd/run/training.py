@@ -100,8 +100,8 @@ def few_for_norm(net: torch.nn.Module, batch: int | None, processes: int, *, syn
     if not norms or processes == 1 or synced or batch is None or batch >= FEW:
         return ""
     return (
-        f"BatchNorm counts over the {batch} images of one of {processes} processes: trainer.sync_batchnorm=true counts over all, fewer "
-        "trainer.devices give each more"
+        f"BatchNorm counts over the {batch} images of one of {processes} processes: ++trainer.sync_batchnorm=true counts over all "
+        "(on GPUs), fewer trainer.devices give each more"
     )
 
 

@@ -110,6 +110,11 @@ def test_no_gradient_is_silently_wrong(form):
         with torch.no_grad():
             layer(x)
         layer(x.detach())
+    state = torch.zeros(1, 2, 6, requires_grad=True)
+    packed = nn.utils.rnn.pack_padded_sequence(x, torch.tensor([4, 3]))
+    for inputs, named in ((packed,), {}), ((x.detach(), (state, state)), {}), ((), {"input": x}):
+        with pytest.raises(ValueError, match="passes no gradient"):
+            layer(*inputs, **named)
 
 
 @pytest.mark.parametrize("form", FORMS)

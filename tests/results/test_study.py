@@ -361,6 +361,8 @@ def test_what_would_start_from_a_baseline_that_diverged_is_lost_with_it(kept):
     found = analyse(STUDY, [r for r in kept if r["seed"] != 3], lost)
     assert found.missing == {}, "their commands would be refused"
     assert "diverged" in found.judged[1].why_not, "seven of eight seeds support nothing"
+    again = {"study": "toy", "arm": "baseline", "seed": 3, "run_id": "b-3"}
+    assert diverged.kept(lost, [], [again]) == [], "the baseline was tried again: its arms are missing, not lost"
     whole = Arm("whole", ("method=dsd", "baseline_seed=null"))
     assert (STUDY.first_seed(whole, 3), STUDY.first_seed(STUDY.arm("dsd"), 3)) == (None, 3)
 

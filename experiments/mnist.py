@@ -9,11 +9,18 @@ TITLE = "MNIST: which part of Dense-Sparse-Dense matters?"
 
 ERROR = Metric("test/error1", "error on the 10,000 test images", "%", "lower")
 HELD_OUT = Metric("val/error1", "error on 5,000 held out", "%", "lower")
-COMMON = ("experiment=dsd_lenet300_mnist", "profile=cpu", "baseline_seed=${seed}")
+RATES = ("recipe.sparse.rate.rate", "recipe.redense.rate.rate")
+COMMON = (
+    "experiment=dsd_lenet300_mnist",
+    "profile=cpu",
+    "baseline_seed=${seed}",
+    f"{RATES[0]}=0.001",
+    f"{RATES[1]}=0.0001",
+)
 WHOLE = ("baseline_seed",)  # arms that are trained in one piece
 NO_MASK = ("recipe.sparse.sparsity",)
 ONE_PHASE = (*WHOLE, "recipe.reset_optimizer")
-BASELINE = Arm("baseline", ("method=baseline",), "baseline, half the updates", without=(*ONE_PHASE, *NO_MASK))
+BASELINE = Arm("baseline", ("method=baseline",), "baseline, half the updates", without=(*ONE_PHASE, *NO_MASK, *RATES))
 MARGIN = 0.05  # five of the 10,000 test digits
 
 LENET300 = Study(
@@ -126,6 +133,39 @@ def at(sparsity: float) -> Study:
     )  # fmt: skip
 
 
+AGAIN = (f"{RATES[0]}=0.01", f"{RATES[1]}=0.001")  # ten times higher: the base schedule's first rate, and a tenth of it
+RESTART = Study(
+    name="lenet300_restart",
+    title="LeNet-300-100: the restart of the rate",
+    question="On ImageNet, DSD's sparse phase begins with a rate above the one that the dense phase ended with. Is that restart what helps, "
+    "and does a mask help after it?",
+    words=COMMON,
+    arms=(
+        BASELINE,
+        Arm("finetune", ("method=finetune",), "fine-tuning at lowered rates"),
+        Arm("restart", ("method=finetune", *AGAIN), "fine-tuning, the rate restarted"),
+        Arm("dsd", ("method=dsd", *AGAIN), "DSD, 50 %, the rate restarted"),
+    ),
+    seeds=tuple(range(30)),
+    metrics=(ERROR, HELD_OUT),
+    rows=(
+        Row("baseline, half the updates", "baseline"),
+        Row("fine-tuning at lowered rates", "finetune"),
+        Row("fine-tuning, the rate restarted", "restart"),
+        Row("DSD, 50 %, the rate restarted", "dsd"),
+    ),
+    claims=(
+        Claim("The restart: fine-tuning from the base rate again is better than at lowered rates", "restart", "finetune", "paired t"),
+        Claim("The mask after a restart: DSD is better than fine-tuning", "dsd", "restart", "paired t"),
+        Claim("DSD varies less than fine-tuning", "dsd", "restart", "paired t", spread=True),
+    ),
+    sweeps=("python run.py -cd sweeps -cn lenet300_restart hydra/launcher=joblib hydra.launcher.n_jobs=2",),
+    margin=MARGIN,
+    notes=("The dense phase ends at 0.0047; the restarted phases have 0.01 and 0.001, the lowered ones 0.001 and 0.0001 (PROTOCOLS 1.4: "
+           "DSD's sparse phase is a warm restart, ten times the last rate).",),
+    decomposition=("dsd", "restart", "baseline"),
+)  # fmt: skip
+
 LENET5 = Study(
     name="lenet5",
     title="LeNet-5: 16 paired seeds, the four arms that matter most",
@@ -162,4 +202,4 @@ LENET5 = Study(
     decomposition=("dsd", "finetune", "baseline"),
 )  # fmt: skip
 
-STUDIES = (LENET300, at(0.25), at(0.75), LENET5)
+STUDIES = (LENET300, RESTART, at(0.25), at(0.75), LENET5)

@@ -4,11 +4,13 @@ cfg -> data, model -> task -> Trainer.fit(plan) -> final weights -> Trainer.test
 """
 
 import gc
+import io
 import json
 import logging
 import os
 import sys
 import time
+from contextlib import redirect_stdout
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -28,7 +30,7 @@ from dsd.processes import begun_before, foremost, started_by
 from dsd.results.provenance import git_state, hardware, versions
 from dsd.results.store import RunBusy, RunFolder, atomic_write
 from dsd.results.table import phase_table, sentences, unit
-from dsd.run.config import CONF, vocabulary
+from dsd.run.config import CONF, first_job, vocabulary
 from dsd.run.stages import place, stages
 from dsd.sweep import INCOMPLETE, Outcome, State, Sweep, total_epochs
 
@@ -200,13 +202,29 @@ def show(folder: RunFolder) -> None:
     log.info("%.0f s, %.0f %s/s; result: %s", result["seconds"], result["images_per_second"], what, folder.result)
 
 
+def beneath(error: HydraException) -> HydraException:
+    """Hydra asks for --multirun also where it could not compose a sweep's file, for another reason; that reason."""
+    if "--multirun" not in str(error):
+        return error
+    words = sys.argv
+    sys.argv = [*first_job(words), "--cfg", "job"]  # composes, and executes nothing
+    try:
+        with redirect_stdout(io.StringIO()):
+            job()
+    except HydraException as reason:
+        return reason
+    finally:
+        sys.argv = words
+    return error
+
+
 def main() -> int:
     """Run, and put what goes wrong in words; the exit code."""
     speak()
     try:
         job()
     except HydraException as error:
-        log.error(explained(error, *vocabulary()))
+        log.error(explained(beneath(error), *vocabulary()))
         return 2
     except YAMLError as error:
         log.error("a config file is not YAML: %s", " ".join(str(error).split()))

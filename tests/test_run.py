@@ -129,6 +129,27 @@ def test_a_finished_run_is_not_run_again_unless_forced(finished):
     assert (folder / "final.safetensors").read_bytes() == final
 
 
+@pytest.mark.parametrize("sweep", ["seed=range(0,3)", "seed=1,2", "seed=choice(1,2)"])
+@pytest.mark.parametrize(
+    ("word", "says"),
+    [
+        ("sed=1", "there is no key sed (did you mean seed?)"),
+        ("methdo=dsd,finetune", "there is no key methdo (did you mean method?)"),
+        ("method=dsd,fintune", "there is no method=fintune (did you mean finetune?)"),
+    ],
+)
+def test_a_mistake_in_a_sweeps_command_is_told_rather_than_multirun(sweep, word, says):
+    code, said = call("-cd", "sweeps", "-cn", "smoke", sweep, word)
+    assert (code, says in said, "multirun" in said) == (2, True, False), said
+
+
+def test_two_values_without_multirun_are_told_so(tmp_path):
+    code, said = call("seed=1,2", f"runs={tmp_path}")
+    assert code == 2
+    assert "add --multirun" in said
+    assert not any(tmp_path.iterdir())
+
+
 def test_init_from_another_run(finished, tmp_path):
     folder, _ = finished
     link = tmp_path / "elsewhere.safetensors"

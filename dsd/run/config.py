@@ -5,6 +5,8 @@ from typing import Any
 
 import hydra
 from hydra.core.global_hydra import GlobalHydra
+from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.core.override_parser.types import ValueType
 from omegaconf import DictConfig, OmegaConf
 
 CONF = Path(__file__).parents[2] / "conf"
@@ -31,3 +33,18 @@ def vocabulary() -> tuple[list[str], dict[str, list[str]]]:
         f.name: sorted(one.stem for one in f.glob("*.yaml")) for f in CONF.iterdir() if f.is_dir() and f.name != "hydra"
     }
     return keys(cfg, ""), ours | theirs
+
+
+def first_job(words: list[str]) -> list[str]:
+    """A command line with the first value of every `key=a,b` or `key=range(3)` in it, and the rest as it is."""
+    parser = OverridesParser.create()
+
+    def first(word: str) -> str:
+        if word.startswith("-") or "=" not in word:
+            return word
+        override = parser.parse_override(word)
+        if not override.is_sweep_override() or override.value_type is ValueType.GLOB_CHOICE_SWEEP:
+            return word
+        return f"{override.get_key_element()}={next(override.sweep_string_iterator())}"
+
+    return [first(word) for word in words]

@@ -59,7 +59,7 @@ def sentences(result: Mapping[str, Any]) -> list[str]:
     """On what it was measured, what the words mean, and what is missing."""
     machine, versions = result["machine"], result["versions"]
     lines = [
-        f"{machine['cpu']}, {machine['cores_physical']} cores, {result['threads']} threads for all; torch {versions['torch']}, "
+        f"{machine['cpu']}, {machine['cores_physical']} cores, {result['threads']} {'thread' if result['threads'] == 1 else 'threads'} for all; torch {versions['torch']}, "
         f"scipy {versions['scipy']}, Python {versions['python']}. Times are medians of interleaved turns, +- half of their 95 % interval.",
     ]
     if result["threads"] == 1:

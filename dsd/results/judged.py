@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any
 
 from dsd.results import statistics as st
@@ -29,7 +30,9 @@ class Judged:
     verdict: st.Verdict | None
     why_not: str = ""
     caution: str = ""  # what the verdict's test assumes and the values do not show
-    robust: st.Spread | None = None  # what `spread` must be confirmed by, where an arm is not normal
+    robust: st.Spread | st.Robust | None = (
+        None  # what must agree with `spread` or `comparison`, where the values are not normal
+    )
 
 
 def weigh(
@@ -62,6 +65,7 @@ def weigh(
     seed, n = 0, study.resamples
     checks: tuple[str, ...]
     others: tuple[st.Comparison, ...]
+    bootstrap: Callable[..., st.Effect]
     if claim.spread:
         robust = st.brown_forsythe(a, b)
         spread, checks = st.f_test(a, b, confidence=c), (robust.sentence,)
@@ -74,13 +78,10 @@ def weigh(
     if claim.test == "Welch t":
         found = st.welch(a, b, confidence=c)
         caution, shapes = _shapes({claim.treated: a, claim.control: b}, 1 - c)
-        checks = (
-            st.student(a, b, confidence=c).sentence,
-            st.permutation(a, b, confidence=c, resamples=n, seed=seed).sentence,
-            *shapes,
-        )
+        moved = st.permutation(a, b, confidence=c, resamples=n, seed=seed)
+        checks = (st.student(a, b, confidence=c).sentence, moved.sentence, *shapes)
         size = st.hedges_g(a, b, confidence=c)
-        boot = st.unpaired_bootstrap(a, b, confidence=c, resamples=n, seed=seed)
+        bootstrap = partial(st.unpaired_bootstrap, a, b, resamples=n, seed=seed)
     else:
         paired = claim.test == "paired t"
         against = control if paired else dict.fromkeys(treated, b[0])  # the one run, beside each seed
@@ -91,19 +92,20 @@ def weigh(
         )
         normal = st.normality([treated[s] - against[s] for s in sorted(treated.keys() & against.keys())], alpha=1 - c)
         caution = "" if normal.normal in (True, None) else "the differences are not normal: weigh the other tests below"
-        others = (
-            st.wilcoxon(treated, against, confidence=c, missing="drop"),
-            st.paired_permutation(treated, against, confidence=c, resamples=n, seed=seed, missing="drop"),
-        )
+        moved = st.paired_permutation(treated, against, confidence=c, resamples=n, seed=seed, missing="drop")
+        others = (st.wilcoxon(treated, against, confidence=c, missing="drop"), moved)
         size = st.cohens_dz(treated, against, confidence=c, missing="drop")
         if not paired:  # by the same arithmetic, but not of pairs
             others = tuple(replace(one, effect=replace(one.effect, design="one sample")) for one in others)
             size = replace(size, effect=replace(size.effect, design="one sample"))
         checks = (*(one.sentence for one in others), normal.sentence)
-        boot = st.paired_bootstrap(treated, against, confidence=c, resamples=n, seed=seed, missing="drop")
+        bootstrap = partial(st.paired_bootstrap, treated, against, resamples=n, seed=seed, missing="drop")
     tost = st.equivalence(found.effect, margin=study.margin, alpha=1 - c).sentence
     checks = (*checks, tost, *spoken_check(study, records, claim))
-    return replace(empty, comparison=found, p=found.p, size=size, bootstrap=boot, checks=checks, caution=caution)
+    robust_by = st.Robust(moved, bootstrap(confidence=2 * c - 1)) if caution else None
+    return replace(
+        empty, comparison=found, p=found.p, size=size, bootstrap=bootstrap(confidence=c), checks=checks, caution=caution, robust=robust_by
+    )  # fmt: skip
 
 
 def _unmeasured(study: Study, records: Sequence[Mapping[str, Any]], claim: Claim) -> str:
@@ -133,13 +135,15 @@ def judge(study: Study, judged: Judged, tests: int) -> Judged:
     if judged.spread is not None:
         said = st.spread_verdict(
             claim.text, judged.spread, ratio=study.spread_ratio, alpha=alpha, power=study.power, corrected_p=judged.holm,
-            tests=tests, robust=judged.robust,
+            tests=tests, robust=judged.robust if isinstance(judged.robust, st.Spread) else None,
         )  # fmt: skip
     elif judged.comparison is not None:
         said = st.verdict(
             claim.text, judged.comparison, better=study.metrics[0].better, margin=study.margin, alpha=alpha,
             power=study.power, corrected_p=judged.holm, tests=tests,
+            robust=judged.robust if isinstance(judged.robust, st.Robust) else None,
         )  # fmt: skip
     else:
         return judged
-    return replace(judged, verdict=replace(said, reason="; ".join(s for s in (said.reason, judged.caution) if s)))
+    caution = "" if judged.spread is None and "not normal" in said.reason else judged.caution
+    return replace(judged, verdict=replace(said, reason="; ".join(s for s in (said.reason, caution) if s)))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import replace
+from functools import partial
 
 import numpy as np
 import pytest
@@ -15,6 +16,7 @@ from statsmodels.stats.multitest import multipletests
 from statsmodels.stats.power import TTestIndPower, TTestPower
 
 from dsd.results.statistics import (
+    Robust,
     Summary,
     benjamini_hochberg,
     brown_forsythe,
@@ -23,11 +25,14 @@ from dsd.results.statistics import (
     holm,
     one_sample_t,
     paired_bootstrap,
+    paired_permutation,
     paired_t,
+    permutation,
     pitman_morgan,
     power_of,
     seeds_needed,
     spread_verdict,
+    unpaired_bootstrap,
     verdict,
     welch,
     wilcoxon,
@@ -262,6 +267,59 @@ def test_verdicts_on_degenerate_data() -> None:
     assert answer.sentence == (
         "DSD helps: undecided at n = 5, gain 0.1; every seed differs by exactly -0.1; no spread, no p (paired t)."
     )
+
+
+def robustly(treated: dict[int, float], control: dict[int, float]) -> Robust:
+    """What a study gives its verdict where the differences are not normal."""
+    return Robust(
+        paired_permutation(treated, control, confidence=0.95, resamples=999, seed=0),
+        paired_bootstrap(treated, control, confidence=0.9, resamples=999, seed=0),
+    )
+
+
+@pytest.mark.parametrize(
+    ("gains", "outcome", "says"),
+    [
+        ([1.0, 1.1, 0.9, 1.0, 6.0, 1.2, 0.8, 1.1], "supported", "; the values are not normal, but the permutation test finds p = 0.0"),
+        ([-1.0, -1.1, -0.9, -1.0, -4.0, -1.2, -0.8, -1.1], "not supported", "it is the reverse: gain -1.3"),
+        ([10.0, 11.0, 10.5, 10.2, 15.0], "undecided", "p = 0.062, and none below 0.0625 can be found at this n"),
+        ([0.01, -0.01, 0.0, 0.02, -0.02, 0.01, 0.0, 0.08], "not supported", "are equivalent (margin 0.1"),
+        ([0.0, 0.01, -0.01, 0.0, 0.01, -0.01, 0.0, 0.26], "undecided", "and the bootstrap's 90 % interval is "),
+    ],
+)  # fmt: skip
+def test_t_alone_decides_nothing_where_values_are_not_normal(gains: list[float], outcome: str, says: str) -> None:
+    control = {seed: 20.0 for seed in range(len(gains))}
+    treated = {seed: 20.0 - gain for seed, gain in enumerate(gains)}
+    found = paired_t(treated, control, confidence=0.95)
+    judge = partial(verdict, "DSD helps", found, better="lower", margin=0.1, alpha=0.05, power=0.8)
+    by_t, answer = judge(), judge(robust=robustly(treated, control))
+    assert by_t.outcome == ("not supported" if gains[0] < 0.5 else "supported")
+    assert answer.outcome == outcome
+    assert says in answer.sentence, answer.sentence
+
+
+def test_four_against_four_can_decide_and_three_against_three_cannot() -> None:
+    for n, outcome in ((4, "supported"), (3, "undecided")):
+        treated, control = [1.0 + i / 100 for i in range(n)], [2.0 + i / 100 for i in range(n)]
+        robust = Robust(
+            permutation(treated, control, confidence=0.95, resamples=999, seed=0),
+            unpaired_bootstrap(treated, control, confidence=0.9, resamples=999, seed=0),
+        )
+        found = welch(treated, control, confidence=0.95)
+        answer = verdict("DSD helps", found, better="lower", margin=0.1, alpha=0.05, power=0.8, robust=robust)
+        assert answer.outcome == outcome, answer.sentence
+        assert ("none below 0.1 can be found" in answer.sentence) == (n == 3), answer.sentence
+
+
+def test_the_bootstrap_beside_a_verdict_is_at_alpha_a_side() -> None:
+    control = {seed: 8.0 for seed in range(8)}
+    treated = {seed: 8.0 + value for seed, value in enumerate([0.01, -0.01, 0.0, 0.02, -0.02, 0.01, 0.0, 0.08])}
+    found = paired_t(treated, control, confidence=0.95)
+    robust = replace(
+        robustly(treated, control), bootstrap=paired_bootstrap(treated, control, confidence=0.95, resamples=99, seed=0)
+    )
+    with pytest.raises(ValueError, match=r"interval at 0\.95 cannot be judged at alpha = 0\.1"):
+        verdict("DSD helps", found, better="lower", margin=0.1, alpha=0.05, power=0.8, robust=robust)
 
 
 def test_the_interval_must_fit_alpha() -> None:

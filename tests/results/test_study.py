@@ -219,7 +219,8 @@ def test_one_sample_needs_one_control(kept):
     said = " ".join(judged.checks)
     assert all(word in said for word in ("Wilcoxon", "permutation", "TOST", "normality"))
     odd = [r | {"test": {"test/error1": 1.0}} if (r["arm"], r["seed"]) == ("dsd", 0) else r for r in lone]
-    assert analyse(study, odd).judged[0].verdict.sentence.endswith("not normal: weigh the other tests below.")
+    said = analyse(study, odd).judged[0].verdict.sentence
+    assert "the values are not normal, but the permutation test finds p = 0.0078" in said, said
 
 
 def of_values(kept, **arms):
@@ -384,11 +385,11 @@ def test_published_effects_are_those_of_the_rows():
 def test_a_verdict_says_when_its_test_does_not_fit(kept):
     assert analyse(STUDY, kept).judged[0].caution == ""
     odd = [r | {"test": {"test/error1": 40.0}} if (r["arm"], r["seed"]) == ("baseline", 0) else r for r in kept]
-    assert (
-        analyse(STUDY, odd)
-        .judged[1]
-        .verdict.sentence.endswith("the differences are not normal: weigh the other tests below.")
-    )
+    said = analyse(STUDY, odd).judged[1].verdict.sentence
+    assert said.endswith("the values are not normal, but the permutation test finds p = 0.0078."), said
+    far = [r | {"test": {"test/error1": 4.0}} if (r["arm"], r["seed"]) == ("dsd", 0) else r for r in kept]
+    said = analyse(STUDY, far).judged[1].verdict.sentence
+    assert said.endswith("the differences are not normal: weigh the other tests below."), said
 
 
 def test_equal_counts_of_errors_are_ties():

@@ -37,7 +37,7 @@ from dsd.results.statistics.rate import Rate, rate, rate_difference
 from dsd.results.statistics.sample import Pairs, Summary, pair
 from dsd.results.statistics.size import Size, cohens_dz, hedges_g
 from dsd.results.statistics.spread import Spread, brown_forsythe, f_test, pitman_morgan
-from dsd.results.statistics.verdict import Verdict, spread_verdict, verdict
+from dsd.results.statistics.verdict import Robust, Verdict, spread_verdict, verdict
 
 __all__ = [
     "Comparison",
@@ -48,6 +48,7 @@ __all__ = [
     "Normality",
     "Pairs",
     "Rate",
+    "Robust",
     "Seeds",
     "Size",
     "Spread",

@@ -9,6 +9,10 @@ smallest gain of interest (the published one, or what the study declares). In th
 3. undecided: anything else, a test without a p included; with the seeds that would find the margin, at alpha / the tests of the
    study, which is Holm's strictest step.
 
+Where the values are not normal, t alone decides nothing: given `robust`, 1 and the opposite in 2 need the permutation test's p
+(uncorrected) below alpha as well, and an excluded or equivalent gain needs the bootstrap's one-sided limit within the margin as well;
+else it is undecided, and the reason says what the other test found.
+
 A gain and its opposite are both positive claims, whose p is corrected for the other tests of the study. The interval must be at
 1 - alpha; to judge by another than the t interval, `replace(comparison, effect=paired_bootstrap(...))`.
 """
@@ -16,17 +20,26 @@ A gain and its opposite are both positive claims, whose p is corrected for the o
 from __future__ import annotations
 
 from dataclasses import dataclass
+from math import comb
 from typing import Literal, TypeAlias
 
 from dsd.results.statistics import words
 from dsd.results.statistics.comparison import Comparison
-from dsd.results.statistics.effect import Interval
+from dsd.results.statistics.effect import Effect, Interval
 from dsd.results.statistics.equivalence import equivalence
 from dsd.results.statistics.power import fewest_for_ratio, seeds_needed
 from dsd.results.statistics.spread import Spread
 
 Better: TypeAlias = Literal["lower", "higher"]
 Outcome: TypeAlias = Literal["supported", "not supported", "undecided"]
+
+
+@dataclass(frozen=True)
+class Robust:
+    """What must agree with a t test of values that are not normal. The bootstrap's interval is at 1 - 2 alpha: alpha a side."""
+
+    permutation: Comparison
+    bootstrap: Effect
 
 
 @dataclass(frozen=True)
@@ -55,8 +68,12 @@ def verdict(
     power: float,
     corrected_p: float | None = None,
     tests: int = 1,
+    robust: Robust | None = None,
 ) -> Verdict:
-    """The claim that treated is better than control. Without `corrected_p` and `tests` it stands alone in its study."""
+    """The claim that treated is better than control. Without `corrected_p` and `tests` it stands alone in its study.
+
+    `robust`: given where the values are not normal.
+    """
     if better not in ("lower", "higher"):
         raise ValueError(f'better is "lower" or "higher", got {better!r}')
     words.probability("power", power)
@@ -69,10 +86,18 @@ def verdict(
         return Verdict(claim, "undecided", f"gain {words.number(gain)}; {'; '.join(why)}", effect.n, None)
     low, high = _at(effect.interval, alpha, sign)
     seen = f"gain {words.number(gain)}{_interval(low, high)}, {_said(p, corrected_p)}"
-    if p < alpha and low is not None and low > 0:
+    gained, lost = p < alpha and low is not None and low > 0, p < alpha and high is not None and high < 0
+    if robust is not None and (gained or lost):
+        other = robust.permutation.p
+        found = "no p" if other is None else words.p_value(other)
+        if other is None or other >= alpha:
+            reason = f"{seen}; but the values are not normal, and the permutation test finds {found}{_least(robust.permutation, alpha)}"
+            return Verdict(claim, "undecided", reason, effect.n, p)
+        seen += f"; the values are not normal, but the permutation test finds {found}"
+    if gained:
         small = f", though less than the {words.number(margin)} of interest" if gain < margin else ""
         return Verdict(claim, "supported", seen + small, effect.n, p)
-    if p < alpha and high is not None and high < 0:
+    if lost:
         return Verdict(claim, "not supported", f"it is the reverse: {seen}", effect.n, p)
     p_small, p_loss = (tost.p_below, tost.p_above) if sign > 0 else (tost.p_above, tost.p_below)
     if p_small is not None and p_loss is not None and p_small < alpha:
@@ -80,6 +105,13 @@ def verdict(
         if p_loss < alpha:
             how, by = "the arms are equivalent", max(p_small, p_loss)  # both one-sided tests must say so
         reason = f"{how} (margin {words.number(margin)}, one-sided {words.p_value(by)}): {seen}"
+        if robust is not None:
+            wide, within = _beyond(robust.bootstrap, margin, alpha, sign, both=p_loss < alpha)
+            if wide:
+                return Verdict(
+                    claim, "undecided", f"by t {reason}; but the values are not normal, and {within}", effect.n, p
+                )
+            reason += f"; the values are not normal, but {within}"
         return Verdict(claim, "not supported", reason, effect.n, p)
     seeds = seeds_needed(
         difference=margin, sds=tuple(group.std or 0.0 for group in effect.groups), power=power, alpha=alpha / tests
@@ -127,6 +159,29 @@ def spread_verdict(
         return Verdict(claim, "not supported", f"a ratio as low as {words.number(ratio)} is excluded: {seen}", n, p)
     needed = fewest_for_ratio(ratio=ratio, power=power, alpha=alpha / tests, apart=spread.apart)
     return Verdict(claim, "undecided", f"{seen}; {_need(needed, n, ratio)}", n, p, needed)
+
+
+def _least(permutation: Comparison, alpha: float) -> str:
+    """What to add to a p that so few seeds cannot bring below alpha, whatever they are."""
+    effect = permutation.effect
+    if effect.design == "unpaired":
+        first, second = (group.n for group in effect.groups)
+        least = 2 / comb(first + second, first)
+    else:
+        least = 2.0 ** (1 - effect.n)
+    return f", and none below {words.number(least)} can be found at this n" if least >= alpha else ""
+
+
+def _beyond(bootstrap: Effect, margin: float, alpha: float, sign: int, *, both: bool) -> tuple[bool, str]:
+    """Whether the bootstrap's interval of the gain reaches out of the margin (`both`: of either side), and the interval in words."""
+    low, high = _at(bootstrap.interval, 2 * alpha, sign)
+    if low is None or high is None:
+        return True, "the bootstrap gives no interval"
+    wide = high >= margin or (both and low <= -margin)
+    return (
+        wide,
+        f"the bootstrap's {words.number(100 * (1 - 2 * alpha))} % interval is {words.number(low)} to {words.number(high)}",
+    )
 
 
 def _corrected(p: float | None, corrected: float | None) -> float | None:

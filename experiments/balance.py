@@ -116,7 +116,7 @@ def report(results: dict[str, list[dict[str, float]]], times: list[dict[str, Any
     lines = [
         "# Load-balanced against plain pruning", "",
         "`python -m experiments.balance`: cycles of the dense matrix over cycles of the pruned one, the processing element with",
-        "the most kept weights deciding (cost model of EIE and ESE; no hardware was timed). 90 % of the weights pruned.", "",
+        "the most kept weights deciding (cost model of EIE and ESE; no accelerator was timed). 90 % of the weights pruned.", "",
         "| matrix | elements | balanced | plain | mean load / largest, plain |", "|---|---|---|---|---|",
     ]  # fmt: skip
     for name, rows in results.items():

@@ -27,7 +27,7 @@ SPEECH2 = replace(
     sweeps=("python run.py -cd sweeps -cn table6 hydra/launcher=joblib hydra.launcher.n_jobs=2",),
     notes=(
         "As Table 5, with Deep Speech 2: two convolutions of 4 channels, two recurrent layers 192 wide with sequence-wise BatchNorm. Settings are those "
-        "chosen for Deep Speech 1; only the widths were chosen for this network, by the time of a step.",
+        "chosen for Deep Speech 1, and DSDSD has as many updates as DSD, the published one more; only the widths were chosen for this network, by the time of a step.",
     ),
 )
 

@@ -105,7 +105,7 @@ def test_runs_are_taken_into_the_studies_that_are_named(tmp_path, monkeypatch, c
     assert main([*where, "--only", "lenet300_75", "lenet300_25"]) == 1
     assert asked == ["lenet300_25", "lenet300_75"]
     assert main([*where, "--only", "lenet3"]) == 2
-    assert "--only names lenet3; there are lenet300, lenet300_25, lenet300_75, lenet5" in capsys.readouterr().err
+    assert "--only names lenet3; there are lenet300, lenet300_restart, lenet300_25, lenet300_75, lenet5" in capsys.readouterr().err
 
 
 def test_the_bench_report_comes_from_its_results():

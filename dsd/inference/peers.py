@@ -75,8 +75,8 @@ def products(weight_MK: Tensor, compiled: Callable[..., Any] | None) -> tuple[di
     arms: dict[str, Product] = {
         "dense": lambda x: F.linear(x, weight_MK), "sparse": LinearOf(rows, None), "codebook": LinearOf(coded, None),
         "NumPy": lambda x: torch.from_numpy(x.numpy() @ weight_MK.numpy().T),
-        "CSR int64": lambda x: (long @ x[0])[None] if len(x) == 1 else (long @ x.t()).t(),
-        "SciPy": lambda x: torch.from_numpy((entries @ x.t().contiguous().numpy()).T),
+        "CSR int64": lambda x: (long @ x[0])[None] if len(x) == 1 else (long @ x.t()).t().contiguous(),
+        "SciPy": lambda x: torch.from_numpy((entries @ x.t().contiguous().numpy()).T).contiguous(),
     }  # fmt: skip
     if compiled is not None:
         arms["compiled"] = lambda x: compiled(x, weight_MK)

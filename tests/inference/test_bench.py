@@ -127,7 +127,8 @@ def test_arms_multiply_alike_and_hold_what_they_say():
     assert list(arms) == [name for name in ARMS if name != "compiled"]
     for batch in (1, 3):
         x = torch.randn(batch, 80)
-        for product in arms.values():
+        for name, product in arms.items():
+            assert product(x).is_contiguous(), f"{name} leaves to others what the rest are timed with"
             torch.testing.assert_close(product(x), x @ weight.t(), atol=1e-5, rtol=1e-5)
     assert held["dense"] == 4 * 60 * 80
     assert held["CSR int64"] == held["GraphBLAS"] == 12 * kept + 8 * 61

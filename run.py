@@ -174,7 +174,7 @@ def refuse_diverged(folder: RunFolder) -> None:
     if folder.diverged.exists():
         why = json.loads(folder.diverged.read_text(encoding="utf-8"))["reason"]
         raise Refused(
-            f"run {folder.run_id} is not tried again: {why}; to try it all the same, remove {folder.diverged}"
+            f"run {folder.run_id} is not tried again: {why}; force=true does all the same (of a baseline that others share: method=baseline force=true and its seed)"
         )
 
 

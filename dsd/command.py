@@ -128,8 +128,8 @@ def do_compress(asked: argparse.Namespace, console: Any) -> int:
     ledger = archive.ledger
     console.print(ledger.table(published(said.get("experiment", "")) or None))
     print(
-        f"\n{asked.out}: {ledger.size:,} bytes, {ledger.ratio:.2f}x smaller than {ledger.fp32_bytes:,} bytes of float32"
-        + (f"; {changed}" if changed else "; every weight is kept bit for bit")
+        f"\n{asked.out}: {ledger.size:,} bytes, {ledger.smaller} than {ledger.fp32_bytes:,} bytes of float32"
+        + (f"; {changed}" if changed else "; every weight is kept bit for bit (-0.0 as 0.0)")
     )
     if ledger.ratio < DENSE:
         print(
@@ -163,7 +163,7 @@ def do_inspect(asked: argparse.Namespace, console: Any) -> int:
     console.print(seen.ledger.table(seen.published or None))
     console.print(table(seen))
     would = "" if seen.packed else " would be"
-    print(f"\n{seen.name}{would} {seen.ledger.ratio:.2f}x smaller than float32.", *seen.ledger.sentences())
+    print(f"\n{seen.name}{would} {seen.ledger.smaller} than float32.", *seen.ledger.sentences())
     if asked.html is not None:
         atomic_write(asked.html, html(seen))
         print(f"page: {asked.html}")

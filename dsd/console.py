@@ -50,21 +50,32 @@ def recorded(folder: RunFolder, *, first: bool, fresh: bool, wait: bool = False)
     """The run's folder is locked and its messages and errors go to `run.log`. Any error but RunBusy leaves as `Refused`.
 
     `first`: this is rank 0; the others wait until it has the lock, or the run is finished, and only run. `fresh`: what an earlier try left is removed, but for
-    a result, which is kept as `previous.json`.
+    a result, which is kept as `previous.json`, and comes back if nothing is left of the new try.
     `wait` for another process that executes the run; else RunBusy.
     """
     if not first:
         folder.follow(launch(), fresh=fresh)
         yield
         return
+    try:
+        folder.path.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        said = f"the run's folder {folder.path} cannot be made: {error.strerror}; choose another one: runs=DIR"
+        raise Refused(said) from error
     with folder.lock(wait=wait, launch=launch()):
+        previous, aside = folder.path / "previous.json", fresh and folder.result.exists()
+        if aside:
+            folder.result.replace(previous)
         if fresh:
-            if folder.result.exists():
-                folder.result.replace(folder.path / "previous.json")
             folder.checkpoint.unlink(missing_ok=True)
             folder.diverged.unlink(missing_ok=True)
-        with _into(folder):
-            yield
+        try:
+            with _into(folder):
+                yield
+        except BaseException:
+            if aside and not (folder.checkpoint.exists() or folder.result.exists() or folder.diverged.exists()):
+                previous.replace(folder.result)  # it failed before there was anything to go on with
+            raise
 
 
 @contextmanager

@@ -88,6 +88,11 @@ class Ledger:
         return self.fp32_bytes / self.size
 
     @property
+    def smaller(self) -> str:
+        """The ratio in words; of an archive that is larger than float32 too, as tiny ones are."""
+        return f"{self.ratio:.2f}x smaller" if self.ratio >= 1 or not self.ratio else f"{1 / self.ratio:.2f}x larger"
+
+    @property
     def shannon_bytes(self) -> float:
         """The order-0 bound of positions and indices of all sparse tensors that share values."""
         return sum(row.shannon_bits for row in self.rows) / 8

@@ -41,6 +41,11 @@ def dsd_phases(
     `rates` multiply the rate that the optimizer (or a scheduler of yours) has; the default is the paper's decade a phase.
     `how` goes to `Sparse`: criterion, granularity, allocation, include, exclude, spare_first_conv.
     """
+    for name, three in (("epochs", epochs), ("rates", rates)):
+        if not (isinstance(three, Sequence) and len(three) == 3 and not isinstance(three, str)):
+            raise ValueError(
+                f"{name} are three numbers, of the dense, the sparse and the re-dense phase; found {three!r}"
+            )
     dense, sparse, redense = epochs
     return (
         Phase("dense", dense, Times(rates[0])),
@@ -78,9 +83,15 @@ class Phases:
         self._until = 0
         self._between = False  # the constraint has been told of a step that hasn't been made yet
         self._own: dict[int, list[float]] = {}  # of each optimizer in a step: the rates that are its own
+        trained = {id(p) for one in self.optimizers for group in one.param_groups for p in group["params"]}
         for phase in self.plan.phases:  # what can't be done must fail now, not after the dense phase
             if phase.constraint is not None:
                 phase.constraint.check(module)
+                if trained.isdisjoint(map(id, phase.constraint.weights(module).values())):
+                    raise ValueError(
+                        f"the optimizer trains none of the weights that phase {phase.name!r} is about: make it of this module's "
+                        "parameters (Lightning: in configure_optimizers)"
+                    )
         self._hooks = [h for o in self.optimizers for h in self._hook(o)]
 
     @property
@@ -139,7 +150,8 @@ class Phases:
         """Update, phase, mask and gathered evidence; tensors and plain values only."""
         held = None if self.held is None else self.held.state_dict()
         return {
-            "update": self.update, "index": self.index, "held": held, "evidence": dict(self.evidence), "plan": self._said(),
+            "update": self.update, "index": self.index, "held": held, "evidence": dict(self.evidence),
+            "plan": self.plan.words, "rates": self.plan.rates,
         }  # fmt: skip
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
@@ -149,22 +161,16 @@ class Phases:
             raise ValueError(
                 f"the checkpoint is in phase {index + 1} of a plan that has {len(self.plan.phases)} phases"
             )
-        if said is not None and said != self._said():
-            raise ValueError(f"the checkpoint is of another plan: {said}, and this one is {self._said()}")
+        if said is not None and said != self.plan.words:
+            raise ValueError(f"the checkpoint is of another plan: {said}, and this one is {self.plan.words}")
+        if (rates := state.get("rates", self.plan.rates)) != self.plan.rates:
+            raise ValueError(f"the checkpoint is of another plan: its rates are {rates}, and here {self.plan.rates}")
         self.update, self.index, self._until = state["update"], index, 0
         self.evidence = dict(state["evidence"])
         constraint: Any = self.plan.phases[index].constraint
         if (present := getattr(self.held, "retraining", None)) is not None:
             present.undo_()  # what the state brings counts from the network's own dropout rates
         self.held = None if state["held"] is None else constraint.resume(self.module, state["held"])
-
-    def _said(self) -> str:
-        """The plan in words: the name of each phase, the update it ends at, and its sparsity."""
-        sparsities = [getattr(phase.constraint, "sparsity", None) for phase in self.plan.phases]
-        return ", ".join(
-            f"{phase.name} to update {end}" + ("" if sparsity is None else f" at sparsity {sparsity}")
-            for phase, end, sparsity in zip(self.plan.phases, self.plan.ends, sparsities, strict=True)
-        )
 
     def _leave(self) -> None:
         if self.held is not None:

@@ -10,11 +10,13 @@ An *update* is one optimizer step. Update 0 is the first one.
 from __future__ import annotations
 
 import math
+import re
 from bisect import bisect_right
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from itertools import accumulate
+from numbers import Real
 from typing import Any
 
 from dsd.schedules import (
@@ -56,8 +58,8 @@ class Phase:
     reset_optimizer: bool = True
 
     def __post_init__(self) -> None:
-        if not (self.epochs > 0 and math.isfinite(self.epochs)):
-            raise ValueError(f"phase {self.name!r}: epochs must be a positive number, found {self.epochs}")
+        if not (isinstance(self.epochs, Real) and 0 < self.epochs < math.inf):
+            raise ValueError(f"phase {self.name!r}: epochs must be a positive number, found {self.epochs!r}")
         if not callable(self.rate):
             raise TypeError(f"phase {self.name!r}: rate must be a schedule such as Constant(0.1), found {self.rate!r}")
 
@@ -105,6 +107,20 @@ class Plan:
     def spans(self) -> tuple[tuple[int, int], ...]:
         """(first update, update after the last) of each phase."""
         return tuple(zip((0, *self.ends[:-1]), self.ends, strict=True))
+
+    @property
+    def words(self) -> str:
+        """The name of each phase, the update it ends at, and its sparsity."""
+        sparsities = [getattr(phase.constraint, "sparsity", None) for phase in self.phases]
+        return ", ".join(
+            f"{phase.name} to update {end}" + ("" if sparsity is None else f" at sparsity {sparsity}")
+            for phase, end, sparsity in zip(self.phases, self.ends, sparsities, strict=True)
+        )
+
+    @property
+    def rates(self) -> list[str]:
+        """Each phase's schedule in words; of a function, whose words hold an address, without that."""
+        return [re.sub(r" at 0x[0-9a-f]+", "", repr(phase.rate)) for phase in self.phases]
 
     @property
     def updates(self) -> int:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass, field
+from numbers import Real
 from typing import NamedTuple, Protocol
 
 
@@ -35,8 +36,18 @@ class Schedule(Protocol):
     def __call__(self, at: Moment) -> float: ...
 
 
+class _Rated:
+    """A schedule whose numbers are checked: a rate below 0 would climb the loss."""
+
+    def __post_init__(self) -> None:
+        for name in ("rate", "factor", "final", "start"):
+            value = getattr(self, name, 0.0)
+            if isinstance(value, bool) or not isinstance(value, Real) or not 0 <= float(value) < math.inf:
+                raise ValueError(f"{type(self).__name__}: {name} is a finite number, 0 or more; found {value!r}")
+
+
 @dataclass(frozen=True)
-class Times:
+class Times(_Rated):
     """`factor` times whatever rate the optimizer, or a scheduler of the user's, has set."""
 
     factor: float
@@ -47,7 +58,7 @@ class Times:
 
 
 @dataclass(frozen=True)
-class Constant:
+class Constant(_Rated):
     """`rate` all through the phase."""
 
     rate: float
@@ -58,7 +69,7 @@ class Constant:
 
 
 @dataclass(frozen=True)
-class Step:
+class Step(_Rated):
     """`rate`, times `factor` after each `every` epochs (fb.resnet.torch: x0.1 every 30)."""
 
     rate: float
@@ -71,7 +82,7 @@ class Step:
 
 
 @dataclass(frozen=True)
-class MultiStep:
+class MultiStep(_Rated):
     """`rate`, times `factor` from each of the epochs in `at` on (fb.resnet.torch on CIFAR-10: 81 and 122)."""
 
     rate: float
@@ -80,6 +91,7 @@ class MultiStep:
     relative: bool = field(default=False, init=False)
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         object.__setattr__(self, "at", tuple(self.at))
 
     def __call__(self, at: Moment) -> float:
@@ -91,7 +103,7 @@ ROUNDED = 5e-9
 
 
 @dataclass(frozen=True)
-class Drops:
+class Drops(_Rated):
     """`rate`, times `factor` after each of the `parts` of the phase: MultiStep that keeps its shape at any length.
 
     fb.resnet.torch's "every 30 of 90 epochs" is parts (1/3, 2/3), its CIFAR-10 schedule (81/164, 122/164).
@@ -103,6 +115,7 @@ class Drops:
     relative: bool = field(default=False, init=False)
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         object.__setattr__(self, "parts", tuple(self.parts))
 
     def __call__(self, at: Moment) -> float:
@@ -110,7 +123,7 @@ class Drops:
 
 
 @dataclass(frozen=True)
-class Exponential:
+class Exponential(_Rated):
     """`rate` times `factor` once an epoch: in steps if `staircase`, otherwise evenly (Deep Speech's annealing)."""
 
     rate: float
@@ -123,7 +136,7 @@ class Exponential:
 
 
 @dataclass(frozen=True)
-class Cosine:
+class Cosine(_Rated):
     """From `rate` down to `final` along half a cosine over the phase."""
 
     rate: float
@@ -135,7 +148,7 @@ class Cosine:
 
 
 @dataclass(frozen=True)
-class Polynomial:
+class Polynomial(_Rated):
     """`rate` x (1 - part of the phase) ** `power` (Caffe's `poly`; GoogLeNet's quick_solver has power 0.5)."""
 
     rate: float
@@ -147,7 +160,7 @@ class Polynomial:
 
 
 @dataclass(frozen=True)
-class Inv:
+class Inv(_Rated):
     """`rate` x (1 + `gamma` x update) ** -`power` (Caffe's `inv`; its LeNet has gamma 1e-4, power 0.75)."""
 
     rate: float
@@ -160,7 +173,7 @@ class Inv:
 
 
 @dataclass(frozen=True)
-class Warmup:
+class Warmup(_Rated):
     """`then`, multiplied by a line from `start` up to 1 over the first `epochs` epochs of the phase."""
 
     then: Schedule
@@ -177,7 +190,7 @@ class Warmup:
 
 
 @dataclass(frozen=True)
-class Scaled:
+class Scaled(_Rated):
     """`then`, times a constant `factor`."""
 
     then: Schedule

@@ -19,7 +19,11 @@ def found(text: str) -> Path:
 
 def present(text: str) -> Path:
     """The file. ValueError if there is none."""
-    if not (path := Path(text)).is_file():
+    if (path := Path(text)).is_dir():
+        raise ValueError(
+            f"{path} is a folder: give the name of a file{f', such as {own}' if (own := path / 'model.dsd').exists() else ''}"
+        )
+    if not path.is_file():
         raise ValueError(f"there is no file {path}")
     return path
 

@@ -114,7 +114,7 @@ def do_import(asked: argparse.Namespace, console: Any) -> int:
     if asked.out.suffix == ".dsd":
         archive = compress(found.weights, meta={"from": found.layout})
         archive.save(asked.out)
-        print(f"{asked.out}: {archive.ledger.size:,} bytes, {archive.ledger.ratio:.2f}x smaller than float32")
+        print(f"{asked.out}: {archive.ledger.size:,} bytes, {archive.ledger.smaller} than float32")
     else:
         save_tensors(found.weights, asked.out)
         print(f"{asked.out}: {len(found.weights)} tensors")

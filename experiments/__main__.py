@@ -178,7 +178,8 @@ def main(words: Sequence[str]) -> int:
             print(f"  beware: {one.sentence}")
         if part.commands:
             print(f"  missing, {sum(map(len, part.findings.missing.values()))} runs:")
-            print("\n".join(f"    {command}" for command in part.commands))
+            there = "" if asked.runs == Path("runs") else f" runs={asked.runs}"
+            print("\n".join(f"    {command}{there}" for command in part.commands))
     print(f"\nreport: {folder / 'report.html'}")
     return 1 if any(part.commands for part in sections) else 0
 

@@ -15,7 +15,7 @@ from matplotlib import pyplot as plt
 from matplotlib.axes import Axes
 
 from dsd.results.schema import Result
-from dsd.results.store import RunFolder
+from dsd.results.store import RunFolder, Store
 from dsd.results.table import label_of, metric_names
 
 SHADES = {"dense": "#dbe7f3", "sparse": "#f6dfc6", "redense": "#d9ecd9"}
@@ -77,8 +77,8 @@ def main(words: list[str]) -> int:
     if len(words) != 2:
         print("python -m experiments.figure runs/<id> picture.png", file=sys.stderr)
         return 2
-    folder = RunFolder(Path(words[0]))
     try:
+        folder = RunFolder(Path(words[0])) if Path(words[0]).is_dir() else Store(Path("runs")).find(words[0])
         result = folder.read_result()
         records = json.loads((folder.path / "distributions.json").read_text())
         sizes = {name: sum(of["counts"]) for name, of in records[0]["layers"].items()}

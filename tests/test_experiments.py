@@ -1,6 +1,7 @@
 """`python -m experiments NAME`: the committed reports are what the committed records say, and a report is made from runs."""
 
 import json
+import re
 import shutil
 from pathlib import Path
 
@@ -104,8 +105,13 @@ def test_runs_are_taken_into_the_studies_that_are_named(tmp_path, monkeypatch, c
     where = ["mnist", "--runs", str(tmp_path / "none"), "--to", str(tmp_path)]
     assert main([*where, "--only", "lenet300_75", "lenet300_25"]) == 1
     assert asked == ["lenet300_25", "lenet300_75"]
+    for line in re.findall("    python run.py .*", capsys.readouterr().out):
+        assert line.endswith(f" runs={tmp_path / 'none'}"), "what is missing goes where it is looked for"
     assert main([*where, "--only", "lenet3"]) == 2
-    assert "--only names lenet3; there are lenet300, lenet300_restart, lenet300_25, lenet300_75, lenet5" in capsys.readouterr().err
+    assert (
+        "--only names lenet3; there are lenet300, lenet300_restart, lenet300_25, lenet300_75, lenet5"
+        in capsys.readouterr().err
+    )
 
 
 def test_the_bench_report_comes_from_its_results():

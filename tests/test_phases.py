@@ -242,3 +242,37 @@ def test_a_checkpoint_of_another_plan_is_refused():
     begun(0.5).load_state_dict(first.state_dict())
     with pytest.raises(ValueError, match=r"another plan: .* at sparsity 0\.5.* at sparsity 0\.8"):
         begun(0.8).load_state_dict(first.state_dict())
+
+    slower = first.state_dict() | {"rates": [*begun(0.5).plan.rates[:2], "Times(factor=9)"]}
+    with pytest.raises(ValueError, match="another plan: its rates are"):
+        begun(0.5).load_state_dict(slower)
+    begun(0.5).load_state_dict({k: v for k, v in first.state_dict().items() if k != "rates"})  # of an earlier version
+
+
+def test_an_optimizer_of_other_weights_is_refused():
+    with pytest.raises(ValueError, match=r"trains none of the weights that phase 'sparse' is about"):
+        Phases(net(), OPTIMIZERS["sgd"](net().parameters()), dsd_phases(0.5, (1, 1, 1)), 10)
+
+
+@pytest.mark.parametrize(
+    ("how", "says"),
+    [
+        ({"rates": (1, -1, 1)}, "Times: factor is a finite number, 0 or more; found -1"),
+        ({"rates": (1, 1)}, r"rates are three numbers, .* found \(1, 1\)"),
+        ({"rates": 0.1}, r"rates are three numbers, .* found 0\.1"),
+        ({"epochs": (2, 1)}, r"epochs are three numbers, .* found \(2, 1\)"),
+        ({"epochs": (2, 1, "b")}, "epochs must be a positive number, found 'b'"),
+        ({"sparsity": "0.5"}, r"sparsity is a number, found '0\.5'"),
+        ({"criterion": "magnitude"}, "criterion is a function, .* found 'magnitude'"),
+    ],
+)
+def test_wrong_kinds_are_named(how, says):
+    with pytest.raises(ValueError, match=says):
+        dsd_phases(**({"sparsity": 0.5, "epochs": (1, 1, 1)} | how))
+
+
+@pytest.mark.parametrize("how", [{"exclude": None}, {"include": "0.weight"}, {"frozen": "0.weight"}])
+def test_names_of_weights_are_a_list(how):
+    model = net()
+    with pytest.raises(ValueError, match="a list of patterns"):
+        Phases(model, OPTIMIZERS["sgd"](model.parameters()), dsd_phases(0.5, (1, 1, 1), **how), 10)

@@ -22,7 +22,7 @@ from dsd.console import EXTRAS, Refused, explained, recorded
 from dsd.results.origins import digest
 from dsd.results.store import RunFolder, Store
 from dsd.run.config import CONF, composed, vocabulary
-from dsd.run.stages import by_content
+from dsd.run.stages import by_content, own_sources
 from experiments import figure
 from tests.warm import call, start
 
@@ -190,6 +190,14 @@ def test_init_from_another_run(finished, tmp_path):
         (["threads=two"], "threads must be a whole number, found 'two'"),
         (["histogram_bins=0"], "histogram_bins must be 1 or more, at most 512, found 0"),
         (["tags=abc"], "tags are a list: tags=[abc]"),
+        (["force=no"], "force is true or false, found 'no'"),
+        (["dry_run=1"], "dry_run is true or false, found 1"),
+        (["recipe.sparse.rate.rate=-0.1"], "Constant: rate is a finite number, 0 or more; found -0.1"),
+        (["recipe.dense.rate.rate=abc"], "rate is a finite number, 0 or more; found 'abc'"),
+        (["recipe.sparse.sparsity=abc"], "sparsity is a number, found 'abc'"),
+        (["profiles.quick.dense=abc"], "epochs must be a positive number, found 'abc'"),
+        (["data.batch_size=abc"], "must be a whole number, at least 1: batch_size=abc"),
+        (["sparse.exclude=fc1.weight"], "a list of patterns, such as ['fc1.weight']; found 'fc1.weight'"),
         (["+trainer.fast_dev_run=true"], "something stopped the Trainer at update 1 "),
         (["+trainer.limit_test_batches=1"], "tested on the whole test set"),
     ],
@@ -221,6 +229,70 @@ def test_what_diverged_is_not_tried_again_by_every_arm_that_starts_from_it(tmp_p
     assert (code, said.count("baseline, seed 3, in ")) == (1, 1)
     code, said = call(*words, "method=baseline", "seed=3", "baseline_seed=null", "force=true")
     assert (code, said.count("baseline, seed 3, in ")) == (1, 1), "force tries it again"
+
+
+@pytest.mark.parametrize("track", ["csv", "tensorboard", "wandb"])
+def test_every_tracker_goes_through_a_whole_run(track, tmp_path, monkeypatch):
+    monkeypatch.setenv("WANDB_MODE", "offline")
+    words = [*QUICK, "profiles.quick.dense=0.3", "profiles.quick.redense=0.3", f"runs={tmp_path}", f"track={track}"]
+    code, said = call(*words, "trainer.log_every_n_steps=2")
+    assert code == 0, said
+    (folder,) = tmp_path.iterdir()
+    written = {"csv": "**/metrics.csv", "tensorboard": "**/events.out.tfevents.*", "wandb": "wandb/offline-run-*"}
+    assert list(folder.glob(written[track]))
+
+
+def interrupted_with(checkpoint):
+    checkpoint.parent.mkdir()
+    checkpoint.write_text("there is something to go on with")
+    raise KeyboardInterrupt
+
+
+def test_a_forced_try_that_fails_at_once_leaves_the_result(tmp_path):
+    folder = RunFolder(tmp_path)
+    folder.result.write_text("the result")
+    with pytest.raises(Refused, match="no"), recorded(folder, first=True, fresh=True):
+        raise ValueError("no")
+    assert folder.result.read_text() == "the result"
+    with pytest.raises(KeyboardInterrupt), recorded(folder, first=True, fresh=True):
+        interrupted_with(folder.checkpoint)
+    assert not folder.result.exists()
+    assert (tmp_path / "previous.json").read_text() == "the result"
+
+
+@pytest.mark.parametrize("content", [b"hello", b""])
+def test_a_damaged_checkpoint_is_named_with_the_remedy(content, tmp_path):
+    words = [*QUICK, f"runs={tmp_path}"]
+    code, said = call(*words, "dry_run=true")
+    folder = Store(tmp_path).run(re.search(r"run (\w+) would", said)[1])
+    folder.checkpoint.parent.mkdir(parents=True)
+    folder.checkpoint.write_bytes(content)
+    code, said = call(*words)
+    assert code == 1
+    assert re.search(r"last\.ckpt is damaged \(\w+.*\): remove it, and the same command begins the run again", said), (
+        said
+    )
+
+
+def test_a_criterion_of_ones_own_counts_by_its_source(tmp_path, monkeypatch):
+    monkeypatch.syspath_prepend(tmp_path)
+    path = tmp_path / "mine_of_this_test.py"
+    config = {"method": {"phases": [{"constraint": {"criterion": {"_target_": "mine_of_this_test.squared"}}}]}}
+    found = []
+    for power in (2, 4, 2):
+        path.write_text(f"def squared(weight, evidence=None):\n    return weight ** {power}\n")
+        found.append(own_sources(config))
+    assert list(found[0]) == ["mine_of_this_test"]
+    assert found[0] == found[2] != found[1]
+    for target in (
+        "dsd.sparsity.magnitude",
+        "torch.optim.SGD",
+        "scipy.stats.norm",
+        "json.loads",
+        "nowhere.at.all",
+        "print",
+    ):
+        assert own_sources([{"_target_": target}]) == {}
 
 
 def test_what_diverged_is_not_tried_again_by_who_waited_for_it(tmp_path):

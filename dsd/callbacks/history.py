@@ -53,8 +53,7 @@ class History(Callback):
             return
         if trainer.global_step % trainer.log_every_n_steps == 0:  # type: ignore[attr-defined]
             self._check(trainer)
-            for logger in trainer.loggers:
-                logger.log_metrics(self._now(trainer) | {"train/loss": float(loss)}, step=trainer.global_step)
+            _log(trainer, self._now(trainer) | {"train/loss": float(loss)})
         assert self.plan is not None
         if trainer.global_step in self.plan.ends:
             self._check(trainer)
@@ -78,8 +77,7 @@ class History(Callback):
         self.rows.append(row)
         if self.phases and self.phases[-1]["end"] == trainer.global_step:
             self.phases[-1]["metrics"] = metrics
-        for logger in trainer.loggers:
-            logger.log_metrics({k: v for k, v in row.items() if isinstance(v, (int, float))}, step=trainer.global_step)
+        _log(trainer, row)
         self._since = time.perf_counter()
 
     def on_train_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
@@ -140,8 +138,14 @@ class History(Callback):
                 "metrics": {},
             }
         )
-        for logger in trainer.loggers:
-            logger.log_metrics({f"density/{name}": d for name, d in layers.items()}, step=trainer.global_step)
+        _log(trainer, {f"density/{name}": d for name, d in layers.items()})
+
+
+def _log(trainer: pl.Trainer, row: Mapping[str, Any]) -> None:
+    """The numbers among these to all loggers, at the update made last; TensorBoard refuses words."""
+    numbers = {name: value for name, value in row.items() if isinstance(value, (int, float))}
+    for logger in trainer.loggers:
+        logger.log_metrics(numbers, step=trainer.global_step)
 
 
 def own_logging(trainer: pl.Trainer) -> bool | None:

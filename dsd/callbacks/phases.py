@@ -15,7 +15,13 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import pytorch_lightning as pl
-from pytorch_lightning.callbacks import Callback, GradientAccumulationScheduler, StochasticWeightAveraging
+import torch
+from pytorch_lightning.callbacks import (
+    Callback,
+    GradientAccumulationScheduler,
+    StochasticWeightAveraging,
+    WeightAveraging,
+)
 from pytorch_lightning.strategies import DeepSpeedStrategy, FSDPStrategy, ModelParallelStrategy
 from pytorch_lightning.utilities import rank_zero_warn
 from torch.optim import Optimizer
@@ -48,6 +54,13 @@ class PlanCallback(Callback):
         if self.active is None:
             raise RuntimeError("the plan is laid out over updates when training starts; ask for it after that")
         return self.active.plan
+
+    def setup(self, trainer: pl.Trainer, pl_module: pl.LightningModule, stage: str) -> None:
+        rest = [one for one in trainer.callbacks if one is not self]  # type: ignore[attr-defined]
+        last = max((i for i, one in enumerate(rest, 1) if isinstance(one, WeightAveraging)), default=0)
+        if last > trainer.callbacks.index(self):  # type: ignore[attr-defined]
+            # behind them on_save_checkpoint sees their averages; a new list, since Lightning is walking this one
+            trainer.callbacks = [*rest[:last], self, *rest[last:]]  # type: ignore[attr-defined]
 
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         if len(trainer.optimizers) != 1:
@@ -113,6 +126,22 @@ class PlanCallback(Callback):
     def on_validation_batch_start(self, trainer: pl.Trainer, *_: Any, **__: Any) -> None:
         if self.active is not None and trainer.state.fn == "fit":
             self.active.project_()  # averaged weights are swapped in here; they remember what is pruned now
+
+    @torch.no_grad()
+    def on_save_checkpoint(
+        self, trainer: pl.Trainer, pl_module: pl.LightningModule, checkpoint: dict[str, Any]
+    ) -> None:
+        if self.active is None or self.active.held is None or "averaging_state" not in checkpoint:
+            return
+        averages = checkpoint["state_dict"]  # of WeightAveraging, which came before: its own tensors, not copies
+        weights = {name: p for name, p in pl_module.named_parameters() if name in averages}
+        own = {name: p.detach().clone() for name, p in weights.items()}
+        for name, p in weights.items():
+            p.copy_(averages[name])
+        self.active.project_()
+        for name, p in weights.items():
+            averages[name].copy_(p)
+            p.copy_(own[name])
 
     def on_validation_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         changed = getattr(self.active.held, "changed", None) if self.active is not None else None

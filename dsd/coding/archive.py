@@ -179,5 +179,9 @@ def write(path: Path, data: bytes) -> None:
             file.flush()
             os.fsync(file.fileno())
         os.replace(half, path)
+    except OSError as error:
+        raise OSError(
+            error.errno, f"could not write {path}: {error.strerror}; what it held before is intact"
+        ) from error
     finally:
         half.unlink(missing_ok=True)

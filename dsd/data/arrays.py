@@ -6,6 +6,7 @@ uint8, (n, h, w, c), (n, c, h, w) or (n, h, w) with c = 1 or 3; labels are integ
 
 from __future__ import annotations
 
+import warnings
 import zipfile
 import zlib
 from collections.abc import Mapping
@@ -73,9 +74,12 @@ def as_pixels(array: npt.NDArray[Any], name: str) -> Pixels:
 def as_labels(array: npt.NDArray[Any], name: str) -> npt.NDArray[np.int64]:
     """int64 (n,). ValueError unless integers of one dimension."""
     if array.dtype.kind not in "iu" or array.ndim != 1:
-        raise ValueError(
-            f"{name} is {array.dtype} {array.shape}: labels must be integers (n,), e.g. y.reshape(-1).astype('int64')"
+        how = (
+            "y.argmax(1), if a row is a picture's classes"
+            if array.ndim == 2 and array.shape[1] > 1
+            else "y.reshape(-1).astype('int64')"
         )
+        raise ValueError(f"{name} is {array.dtype} {array.shape}: labels must be integers (n,), e.g. {how}")
     return array.astype(np.int64)
 
 
@@ -127,6 +131,12 @@ def image_set(
         raise ValueError(f"{name} must have the arrays x_train, y_train, x_test, y_test, or x, y; found {found}")
     if classes is None:
         classes = tuple(str(label) for label in range(int(y.max(initial=-1)) + 1))
+        if absent := sorted(set(range(len(classes))) - set(y.tolist())):
+            few = ", ".join(map(str, absent[:5])) + ", ..." * (len(absent) > 5)
+            warnings.warn(
+                f"{name}: {len(absent)} of {len(classes)} classes have no training image ({few}): labels are meant to number the classes from 0 on",
+                stacklevel=2,
+            )
     return ImageSet(x, y, x_test, y_test, classes, name=name)
 
 

@@ -63,9 +63,13 @@ class ImageModule(DataModule):
         ):
             raise ValueError(f"need one mean and one std > 0 per channel; found mean={self.mean}, std={self.std}")
         counts = {"batch_size": batch_size, "eval_batch_size": eval_batch_size, "channels": channels, "size": size}
-        wrong = [f"{name}={value}" for name, value in counts.items() if value is not None and value < 1]
+        wrong = [
+            f"{name}={value}"
+            for name, value in counts.items()
+            if value is not None and not (isinstance(value, int) and value >= 1)
+        ]
         if wrong:
-            raise ValueError(f"must be at least 1: {', '.join(wrong)}")
+            raise ValueError(f"must be a whole number, at least 1: {', '.join(wrong)}")
         self.batch_size, self.eval_batch_size, self.seed = batch_size, eval_batch_size, seed
         self._channels, self._size = channels, size
         self.num_classes = 0

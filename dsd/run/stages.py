@@ -1,8 +1,12 @@
 """The runs that a config makes, in order, and where each lives."""
 
 from collections.abc import Iterator
+from contextlib import suppress
 from copy import deepcopy
+from importlib.util import find_spec
+from itertools import accumulate
 from pathlib import Path
+from sysconfig import get_path
 from typing import Any
 
 from omegaconf import DictConfig, OmegaConf
@@ -13,6 +17,7 @@ from dsd.results.store import RunFolder, Store
 
 MANY = 2**32 - 1  # Lightning's largest seed
 WHOLE = {"seed": (0, MANY), "threads": (0, MANY), "observe": (0, MANY), "histogram_bins": (1, 512)}  # 512: W&B's limit
+FLAGS = ("force", "dry_run", "progress")
 FILES = (
     "data.source.path", "data.source.images", "data.source.labels", "data.extractor.path",
     "task.decoder.lm", "task.decoder.lexicon",
@@ -59,6 +64,26 @@ def by_content(config: dict[str, Any]) -> dict[str, Any]:
     return config
 
 
+def own_sources(config: Any) -> dict[str, str]:
+    """SHA-256 of each module of the user's own (neither ours nor installed) that a `_target_` names: it may change between two runs."""
+    if isinstance(config, list):
+        config = dict(enumerate(config))
+    if not isinstance(config, dict):
+        return {}
+    found = {name: sha for inner in config.values() for name, sha in own_sources(inner).items()}
+    if isinstance(target := config.get("_target_"), str) and not target.startswith(("dsd.", "torch")):
+        for name in list(accumulate(target.split(".")[:-1], "{}.{}".format))[::-1]:
+            with suppress(ImportError, ValueError):
+                spec = find_spec(name)
+                path = Path(spec.origin) if spec and spec.origin and spec.has_location else None
+                if path and path.is_file():
+                    own = not any(
+                        path.is_relative_to(installed) for installed in map(get_path, ("stdlib", "purelib", "platlib"))
+                    )
+                    return found | ({name: digest(path)} if own else {})
+    return found
+
+
 def started_from(init_from: str | None, runs: Path) -> tuple[Any, str | None]:
     """The weights that `init_from` means, and the SHA-256 of their file: what counts is what is in it, not its name."""
     from dsd.weights import load_weights, resolve  # torch takes seconds to import: --help answers at once
@@ -80,10 +105,16 @@ def place(cfg: DictConfig) -> tuple[RunFolder, Any, dict[str, Any]]:
         if not least <= value <= most:
             key = "seed (or baseline_seed)" if key == "seed" else key
             raise ValueError(f"{key} must be {least} or more{f', at most {most}' * (most < MANY)}, found {value}")
+    for key in FLAGS:
+        if not isinstance(config[key], bool):
+            raise ValueError(f"{key} is true or false, found {config[key]!r}")
     if not isinstance(config["tags"], list):
         raise ValueError(f"tags are a list: tags=[{config['tags']}]")
     store = Store(Path(cfg.runs))
     weights, origin = started_from(cfg.init_from, store.root)
     counts = by_content(config)
-    folder = store.run(run_id({key: counts[key] for key in COUNTS} | {"init_from": origin}))
+    own = own_sources({key: counts[key] for key in COUNTS})
+    folder = store.run(
+        run_id({key: counts[key] for key in COUNTS} | {"init_from": origin} | ({"sources": own} if own else {}))
+    )
     return folder, weights, config | ({"init_sha256": origin} if origin else {})

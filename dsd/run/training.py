@@ -67,6 +67,8 @@ def train(cfg: DictConfig, folder: RunFolder, weights: Any, logger: Any) -> dict
     ):
         log.warning(few)
     resume = str(folder.checkpoint) if folder.checkpoint.exists() and not cfg.force else None
+    if resume:
+        whole(folder)
     trainer.fit(task, datamodule=data, ckpt_path=resume, weights_only=True if resume else None)
     if plan.active is None or not plan.active.finished:
         raise ValueError(
@@ -92,6 +94,18 @@ def train(cfg: DictConfig, folder: RunFolder, weights: Any, logger: Any) -> dict
         "images_per_second": history.images / max(history.seconds, 1e-9), "restarts": history.restarts,
         "started": began.isoformat(), "finished": datetime.now(UTC).isoformat(),
     }  # fmt: skip
+
+
+def whole(folder: RunFolder) -> None:
+    """Nothing, or ValueError if the checkpoint cannot be read: no repetition would get beyond it."""
+    try:
+        torch.load(folder.checkpoint, map_location="cpu", weights_only=True, mmap=True)
+    except Exception as error:
+        first = " ".join(str(error).split())[:80]
+        raise ValueError(
+            f"{folder.checkpoint} is damaged ({type(error).__name__}{f': {first}' if first else ''}): remove it, and the same command "
+            "begins the run again"
+        ) from error
 
 
 def few_for_norm(net: torch.nn.Module, batch: int | None, processes: int, *, synced: bool | None) -> str:

@@ -78,6 +78,8 @@ def transposed(module: nn.Module) -> set[str]:
 def matching(names: Iterable[str], patterns: Sequence[str]) -> list[str]:
     """The names that fit any of the patterns, in order. Raises ValueError for a pattern that fits none."""
     names = list(names)
+    if isinstance(patterns, str) or not isinstance(patterns, Iterable):
+        raise ValueError(f"names of weights are a list of patterns, such as ['fc1.weight']; found {patterns!r}")
     for pattern in patterns:
         if not any(fnmatchcase(name, pattern) for name in names):
             near = get_close_matches(pattern, names, n=3, cutoff=0.3) or names

@@ -10,6 +10,7 @@ import warnings
 import zlib
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from numbers import Real
 from typing import Any
 
 import torch
@@ -55,6 +56,12 @@ class Sparse:
     rescale_dropout: bool = False
 
     def __post_init__(self) -> None:
+        for name in ("part", "share", "l1", "sparsity"):
+            if not isinstance(value := getattr(self, name), Real):
+                raise ValueError(f"{name} is a number, found {value!r}")
+        for name in ("criterion", "granularity", "allocation"):
+            if not callable(value := getattr(self, name)):
+                raise ValueError(f"{name} is a function, such as those of dsd.sparsity; found {value!r}")
         if not 0 < self.part <= 1:
             raise ValueError(f"part is the share of the way to the sparsity, 0 < part <= 1; found {self.part}")
         if not 0 <= self.share <= 1:

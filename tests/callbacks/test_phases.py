@@ -177,6 +177,37 @@ def test_averages_are_pruned_too_where_they_are_validated_and_kept(first):
     assert torch.equal(module.net[0].weight == 0, ~callback.active.held.mask["net.0.weight"])
 
 
+@pytest.mark.parametrize("first", [True, False])
+def test_checkpoints_of_averages_are_pruned_too(first, tmp_path):
+    """Lightning writes the averages as the checkpoint's weights; what goes on from there is as it was."""
+
+    class Saves(Callback):
+        def on_train_batch_end(self, trainer, pl_module, *_):
+            if trainer.global_step in (10, 14):
+                own = pl_module.net[0].weight.detach().clone()
+                trainer.save_checkpoint(tmp_path / f"{trainer.global_step}.ckpt")
+                assert torch.equal(pl_module.net[0].weight, own)
+
+    plan = [Phase("dense", 1, Times(1.0)), Phase("sparse", 1, Times(1.0), Sparse(0.5))]
+    ema, callback = EMAWeightAveraging(decay=0.9), PlanCallback(plan)
+    fit(Net(sgd), *((ema, callback) if first else (callback, ema)), Saves(), epochs=2)
+    dense, sparse = (torch.load(tmp_path / f"{u}.ckpt", weights_only=True)["state_dict"] for u in (10, 14))
+    kept = callback.active.held.mask["net.0.weight"]
+    assert dense["net.0.weight"].all()
+    assert torch.equal(sparse["net.0.weight"] != 0, kept)
+    assert sparse["net.0.bias"].all()
+    current = torch.load(tmp_path / "14.ckpt", weights_only=True)["current_model_state"]["net.0.weight"]
+    assert not torch.equal(current, sparse["net.0.weight"]), "averages are not the weights"
+
+
+@pytest.mark.filterwarnings("ignore:.*this fit will run with no optimizer")
+def test_a_module_without_an_optimizer_is_told_so():
+    with pytest.raises(
+        ValueError, match=r"trains none of the weights that phase .sparse. is about: .*configure_optimizers"
+    ):
+        fit(Net(lambda weights: None), DSD(0.5, (1, 1, 1)))
+
+
 def test_swa_keeps_the_mean_of_the_last_epochs():
     class Ends(Callback):
         weights = []  # noqa: RUF012

@@ -78,6 +78,7 @@ def test_unclear_images_are_refused(array, words):
         ({"x": x, "y": y[:5]}, "20 images and 5 labels"),
         ({"x": x, "y": y[:, None]}, r"y of .*int64 \(20, 1\): labels must be integers \(n,\)"),
         ({"x": x, "y": y / 1}, "float64"),
+        ({"x": x, "y": np.eye(4, dtype=int)[y]}, r"int64 \(20, 4\): .* y\.argmax\(1\)"),
         ({"x_train": x, "y_train": y, "x_test": x, "y_test": y + 1}, r"test labels must be in 0\.\.3, found 1\.\.4"),
         ({"x_train": x, "y_train": y - 1, "x_test": x, "y_test": y}, r"training labels .* found -1"),
         ({"x_train": x, "y_train": y, "x_test": x[:, :4], "y_test": y}, "differ in shape"),
@@ -90,6 +91,11 @@ def test_bad_files_are_refused_by_name(tmp_path, arrays, words):
     with pytest.raises(ValueError, match=words) as info:
         write(tmp_path / "bad.npz", **arrays)(None)
     assert str(tmp_path / "bad.npz") in str(info.value)
+
+
+def test_labels_that_leave_classes_out_are_told(tmp_path):
+    with pytest.warns(UserWarning, match=r"gaps\.npz: 5 of 9 classes have no training image \(1, 3, 5, 6, 7\)"):
+        write(tmp_path / "gaps.npz", x_train=x, y_train=np.resize([0, 2, 4, 8], 20), x_test=x, y_test=y * 0)(None)
 
 
 def test_a_truncated_file_and_a_file_of_another_kind(tmp_path):

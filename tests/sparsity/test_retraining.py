@@ -284,12 +284,12 @@ def gradual_across_layers() -> list[Phase]:
 @pytest.mark.parametrize("fresh", [True, False], ids=["a new network", "the network that is in the phase"])
 def test_dropout_goes_on_at_its_rate_from_a_checkpoint(fresh):
     model = net()
-    at_work, optimizer = train(model, gradual_across_layers(), 30)
+    at_work, _ = train(model, gradual_across_layers(), 30)
     rate, saved = model[2].p, at_work.state_dict()
     assert rate not in (0.5, rescaled(0.5, 0.5)), "by the layer's own density"
     other = net() if fresh else model
     other.load_state_dict(model.state_dict())
-    again = Phases(other, optimizer, gradual_across_layers(), 20) if fresh else at_work
+    again = Phases(other, torch.optim.SGD(other.parameters(), 0.1), gradual_across_layers(), 20) if fresh else at_work
     again.load_state_dict(saved)
     assert other[2].p == rate
     assert float(again.held.retraining.dropouts[0][1]) == 0.5, "what is put back"

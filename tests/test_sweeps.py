@@ -42,6 +42,7 @@ def test_every_sweep_is_tested():
     assert KEPT == [
         "lenet300",
         "lenet300_momentum",
+        "lenet300_restart",
         "lenet300_sparsity",
         "lenet5",
         "smoke",
@@ -76,7 +77,7 @@ def test_no_two_sweeps_share_their_groups():
 @pytest.mark.parametrize(
     ("sweep", "module"),
     [("table7", "table7"), ("table7_paired", "table7"), ("lenet300", "mnist"), ("lenet300_momentum", "mnist"),
-     ("lenet300_sparsity", "mnist"), ("lenet5", "mnist"), ("smoke", "smoke"), ("table4", "table4"),
+     ("lenet300_restart", "mnist"), ("lenet300_sparsity", "mnist"), ("lenet5", "mnist"), ("smoke", "smoke"), ("table4", "table4"),
      ("table5", "table5"), ("table6", "table6"), ("training_time", "training_time")],
 )  # fmt: skip
 def test_every_job_of_a_sweep_is_an_arm_of_its_study(sweep, module):

@@ -276,13 +276,13 @@ def test_a_damaged_checkpoint_is_named_with_the_remedy(content, tmp_path):
 
 def test_a_criterion_of_ones_own_counts_by_its_source(tmp_path, monkeypatch):
     monkeypatch.syspath_prepend(tmp_path)
-    path = tmp_path / "mine_of_this_test.py"
-    config = {"method": {"phases": [{"constraint": {"criterion": {"_target_": "mine_of_this_test.squared"}}}]}}
+    path = tmp_path / "torch_mine.py"  # of a name that begins as an installed one
+    config = {"method": {"phases": [{"constraint": {"criterion": {"_target_": "torch_mine.squared"}}}]}}
     found = []
     for power in (2, 4, 2):
         path.write_text(f"def squared(weight, evidence=None):\n    return weight ** {power}\n")
         found.append(own_sources(config))
-    assert list(found[0]) == ["mine_of_this_test"]
+    assert list(found[0]) == ["torch_mine"]
     assert found[0] == found[2] != found[1]
     for target in (
         "dsd.sparsity.magnitude",

@@ -17,6 +17,7 @@ from dsd.results.store import RunFolder, Store
 
 MANY = 2**32 - 1  # Lightning's largest seed
 WHOLE = {"seed": (0, MANY), "threads": (0, MANY), "observe": (0, MANY), "histogram_bins": (1, 512)}  # 512: W&B's limit
+INSTALLED = ("dsd", "torch", "torchvision", "torchaudio", "pytorch_lightning")  # known without an import of theirs
 FLAGS = ("force", "dry_run", "progress")
 FILES = (
     "data.source.path", "data.source.images", "data.source.labels", "data.extractor.path",
@@ -71,7 +72,7 @@ def own_sources(config: Any) -> dict[str, str]:
     if not isinstance(config, dict):
         return {}
     found = {name: sha for inner in config.values() for name, sha in own_sources(inner).items()}
-    if isinstance(target := config.get("_target_"), str) and not target.startswith(("dsd.", "torch")):
+    if isinstance(target := config.get("_target_"), str) and target.partition(".")[0] not in INSTALLED:
         for name in list(accumulate(target.split(".")[:-1], "{}.{}".format))[::-1]:
             with suppress(ImportError, ValueError):
                 spec = find_spec(name)

@@ -90,7 +90,7 @@ def weigh(
             if paired
             else st.one_sample_t(a, b[0], confidence=c)
         )
-        normal = st.normality([treated[s] - against[s] for s in sorted(treated.keys() & against.keys())], alpha=1 - c)
+        normal = st.normality(st.pair(treated, against, missing="drop").differences, alpha=1 - c)
         caution = "" if normal.normal in (True, None) else "the differences are not normal: weigh the other tests below"
         moved = st.paired_permutation(treated, against, confidence=c, resamples=n, seed=seed, missing="drop")
         others = (st.wilcoxon(treated, against, confidence=c, missing="drop"), moved)

@@ -15,12 +15,14 @@ import math
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any, Literal, TypeAlias, get_args
 
+from dsd.results.statistics import words
 from dsd.results.statistics.verdict import Better
 
 SEED = "${seed}"  # as a value: the run's own seed
 Values = dict[int, float]  # seed -> value
+Test: TypeAlias = Literal["paired t", "Welch t", "one-sample t"]
 
 
 @dataclass(frozen=True)
@@ -79,7 +81,7 @@ class Claim:
     text: str
     treated: str
     control: str
-    test: Literal["paired t", "Welch t", "one-sample t"]
+    test: Test
     phase: int = -1
     spread: bool = False
     published_p: str = ""
@@ -138,6 +140,30 @@ class Study:
         for what, arms in used.items():
             if unknown := sorted(set(arms) - {arm.name for arm in self.arms}):
                 raise ValueError(f"study {self.name}: {unknown}, named in its {what}, are no arms of it")
+        self._judgeable()
+
+    def _judgeable(self) -> None:
+        """Raises where a claim could not be judged, or would be by another rule than is meant."""
+        if not self.metrics:
+            raise ValueError(f"study {self.name} has no metrics; the first is the one that claims are about")
+        said: list[tuple[str, str, tuple[str, ...]]] = [
+            (f"test of claim {claim.text!r}", claim.test, get_args(Test)) for claim in self.claims
+        ]
+        said += [(f"better of metric {metric.key!r}", metric.better, get_args(Better)) for metric in self.metrics]
+        for what, value, offered in said:
+            if value not in offered:
+                raise ValueError(f"study {self.name}: the {what} is one of {', '.join(offered)}, got {value!r}")
+        for arm in self.arms:
+            if odd := [word for word in self.words_of(arm) if "=" not in word]:
+                raise ValueError(
+                    f"study {self.name}: words are key=value, as on the command line; arm {arm.name} has {odd}"
+                )
+            if len(set(self.seeds_of(arm))) < len(self.seeds_of(arm)):
+                raise ValueError(f"study {self.name}: arm {arm.name} has a seed twice: {self.seeds_of(arm)}")
+        for name in ("confidence", "power"):
+            words.probability(f"study {self.name}: {name}", getattr(self, name))
+        for name in ("margin", "spread_ratio", "resamples"):
+            words.positive(f"study {self.name}: {name}", getattr(self, name))
 
     @property
     def watched(self) -> Metric:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from itertools import combinations
 
 import numpy as np
 import pytest
@@ -144,6 +145,23 @@ def test_permutation_counts_every_split() -> None:
     a, b = np.array([1.0, 2.0, 3.5]), np.array([5.0, 7.0, 9.5])
     found = permutation(a, b, confidence=0.95, resamples=20, seed=0)
     assert found.p == pytest.approx(2 / 20)
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.lists(st.tuples(*[st.integers(780, 820)] * 2), min_size=3, max_size=6))
+def test_means_that_are_equal_but_for_rounding_count_as_equal(hundredths: list[tuple[int, int]]) -> None:
+    """Errors come in steps of 0.01 or 0.02 %: many arrangements tie, and in floating point the ties part by 1e-15."""
+    left, right = np.array(hundredths).T
+    a, b, n = left / 100, right / 100, len(left)
+    signs = 1 - 2 * (np.arange(2**n)[:, None] >> np.arange(n) & 1)
+    pooled = np.concatenate([left, right])
+    splits = np.array([pooled[list(one)].sum() for one in combinations(range(2 * n), n)])
+    for found, drawn, seen in (
+        (paired_permutation(by_seed(a), by_seed(b), confidence=0.95, resamples=9999, seed=0), signs @ (left - right), (left - right).sum()),
+        (permutation(a, b, confidence=0.95, resamples=9999, seed=0), splits, left.sum()),
+    ):  # fmt: skip
+        expected = min(1.0, 2 * min(np.mean(drawn <= seen), np.mean(drawn >= seen)))
+        assert found.p == (None if found.effect.standard_error is None and found.effect.value == 0 else expected)
 
 
 def test_random_permutations_need_their_seed_and_are_near_the_exact_p() -> None:

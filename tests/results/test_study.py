@@ -124,11 +124,28 @@ def test_a_study_that_names_no_arm_of_its_own_is_refused():
         ({"arms": (*STUDY.arms, Arm("dsd", ("method=dsdsd",)))}, r"two arms.*'dsd'"),
         ({"decomposition": ("dsd", "tuned", "baseline")}, r"\['tuned'\], named in its decomposition"),
         ({"figure_arm": "DSD"}, r"\['DSD'\], named in its figure_arm"),
+        (
+            {"claims": (Claim("DSD helps", "dsd", "finetune", "paired"),)},
+            "the test of claim 'DSD helps' is one of paired t, .* got 'paired'",
+        ),
+        (
+            {"metrics": (replace(ERROR, better="less"),)},
+            "the better of metric 'test/error1' is one of lower, higher, got 'less'",
+        ),
+        ({"words": ("experiment",)}, r"words are key=value.*baseline has \['experiment'\]"),
+        ({"seeds": (0, 1, 1)}, r"arm baseline has a seed twice: \(0, 1, 1\)"),
+        ({"margin": 0.0}, "margin"),
+        ({"confidence": 95}, "confidence lies between 0 and 1, got 95"),
     ],
 )
 def test_a_declaration_that_contradicts_itself_is_refused(wrong, says):
     with pytest.raises(ValueError, match=f"study toy: {says}"):
         Study(**{**vars(STUDY), **wrong})
+
+
+def test_a_study_without_a_metric_is_refused():
+    with pytest.raises(ValueError, match="study toy has no metrics"):
+        replace(STUDY, metrics=())
 
 
 def test_two_runs_for_one_seed_are_an_error_that_says_how_they_differ():

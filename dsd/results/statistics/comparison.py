@@ -6,6 +6,7 @@ The t tests need a spread. The rank and permutation tests do not, so they answer
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 
@@ -14,7 +15,7 @@ from scipy import stats
 
 from dsd.results.statistics import words
 from dsd.results.statistics.effect import Effect, difference_of_means, of_pairs, one_sample_effect, unpaired_effect
-from dsd.results.statistics.sample import FloatArray, Group, Missing, Values, pair, values_of
+from dsd.results.statistics.sample import ROUNDING, FloatArray, Group, Missing, Values, pair, values_of
 
 _EXACT = 50  # pairs up to which the signed-rank distribution is counted out; SciPy's own limit
 
@@ -100,14 +101,15 @@ def paired_permutation(
 ) -> Comparison:
     """Permutation test of the mean difference by its signs; exact if `resamples` >= 2^n, else by random draws."""
     pairs = pair(treated, control, missing=missing)
-    return _by_permutation(of_pairs(pairs, confidence=confidence), (pairs.differences,), "samples", resamples, seed)
+    effect, values = of_pairs(pairs, confidence=confidence), (*pairs.treated, *pairs.control)
+    return _by_permutation(effect, (pairs.differences,), "samples", values, resamples, seed)
 
 
 def permutation(treated: Values, control: Values, *, confidence: float, resamples: int, seed: int) -> Comparison:
     """Permutation test of the difference of means by labels; exact if `resamples` covers all, else by draws."""
     samples = (values_of("treated", treated), values_of("control", control))
     effect = unpaired_effect(treated, control, confidence=confidence)
-    return _by_permutation(effect, samples, "independent", resamples, seed)
+    return _by_permutation(effect, samples, "independent", np.concatenate(samples), resamples, seed)
 
 
 def _by_t(test: str, effect: Effect) -> Comparison:
@@ -118,8 +120,9 @@ def _by_t(test: str, effect: Effect) -> Comparison:
 
 
 def _by_permutation(
-    effect: Effect, samples: tuple[FloatArray, ...], kind: str, resamples: int, seed: int
+    effect: Effect, samples: tuple[FloatArray, ...], kind: str, values: Values, resamples: int, seed: int
 ) -> Comparison:
+    """Means that differ by no more than the `values` were rounded by are equal; SciPy's own p takes them for different."""
     if resamples < 1:
         raise ValueError(f"resamples must be at least 1, got {resamples}")
     alike = effect.standard_error is None and effect.value == 0  # equal on every seed, or one value throughout
@@ -134,7 +137,13 @@ def _by_permutation(
         batch=10_000,
         random_state=np.random.default_rng(seed),
     )
-    return Comparison("permutation", effect, float(found.statistic), None, float(found.pvalue))
+    observed, drawn, rounding = float(found.statistic), found.null_distribution, ROUNDING * float(np.abs(values).max())
+    as_extreme = min((drawn <= observed + rounding).sum(), (drawn >= observed - rounding).sum())
+    n = sum(map(len, samples))
+    every = 2**n if kind == "samples" else math.comb(n, len(samples[0]))
+    observed_too = int(every > resamples)  # it is among all arrangements, but not among draws of them
+    p = 2 * float(as_extreme + observed_too) / (len(drawn) + observed_too)
+    return Comparison("permutation", effect, observed, None, min(1.0, p))
 
 
 def _signed_rank_with_ties(differences: FloatArray) -> tuple[float, float]:

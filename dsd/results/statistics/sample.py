@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 FloatArray: TypeAlias = NDArray[np.float64]
 Missing: TypeAlias = Literal["error", "drop"]
 
-_ROUNDING = 32 * float(np.finfo(np.float64).eps)
+ROUNDING = 32 * float(np.finfo(np.float64).eps)  # of the largest value: what lies closer is equal
 
 
 @dataclass(frozen=True)
@@ -56,7 +56,7 @@ class Pairs:
         """
         treated, control = np.array(self.treated), np.array(self.control)
         raw = treated - control
-        rounding = _ROUNDING * max(np.abs(treated).max(), np.abs(control).max())
+        rounding = ROUNDING * max(np.abs(treated).max(), np.abs(control).max())
         order = np.argsort(np.abs(raw), kind="stable")
         size = np.abs(raw)[order]
         starts = np.concatenate([[size[0] > rounding], np.diff(size) > rounding])
@@ -109,7 +109,7 @@ def summarise(name: str, group: Group) -> Summary:
     values = values_of(name, group)
     if len(values) == 1:
         return Summary(1, float(values[0]), None)
-    if np.ptp(values) <= _ROUNDING * np.abs(values).max():
+    if np.ptp(values) <= ROUNDING * np.abs(values).max():
         return Summary(len(values), float(values[0]), 0.0)
     return Summary(len(values), float(values.mean()), float(values.std(ddof=1)))
 

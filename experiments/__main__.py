@@ -13,6 +13,7 @@ import importlib
 import json
 import operator
 import os
+import shlex
 import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -22,6 +23,7 @@ from dsd.results import diverged, records, samples
 from dsd.results.analysis import analyse
 from dsd.results.origins import digest
 from dsd.results.report import Section, section, write
+from dsd.results.schema import read_json
 from dsd.results.store import Store, atomic_write
 from dsd.results.study import Study
 from experiments.declared import as_declared, in_other_words
@@ -41,11 +43,15 @@ def report(name: str, runs: Path, folder: Path, only: Sequence[str] = ()) -> lis
     `only` these studies take runs, the others keep their records: runs of another machine differ in their last bits, and a
     study's pairs should come from one.
     """
-    module = importlib.import_module(f"experiments.{name}")
-    studies: tuple[Study, ...] = module.STUDIES
+    title, studies = declaration(name)
     source = folder if (folder / "records.jsonl").exists() else HERE / name
     before = {file: _read(source / file) for file in BESIDE}
     store, old = Store(runs), records.read(source / "records.jsonl")
+    if old and source != HERE / name and not {one["study"] for one in old} & {study.name for study in studies}:
+        held = ", ".join(sorted({one["study"] for one in old}))
+        raise ValueError(
+            f"{source / 'records.jsonl'} holds records of {held}, no study of {name}: give --to another folder"
+        )
     results = list(store.results())
     if unknown := set(only) - {study.name for study in studies}:
         raise ValueError(f"--only names {', '.join(sorted(unknown))}; there are {', '.join(s.name for s in studies)}")
@@ -84,8 +90,21 @@ def report(name: str, runs: Path, folder: Path, only: Sequence[str] = ()) -> lis
     sections = [
         section(analyse(s, everything, lost), everything, weights.get(s.name), shown.get(s.name)) for s in studies
     ]
-    write(folder, module.TITLE, sections, f"python -m experiments {name}")
+    write(folder, title, sections, f"python -m experiments {name}")
     return sections
+
+
+def declaration(name: str) -> tuple[str, tuple[Study, ...]]:
+    """The title and the studies of `experiments/<name>.py`. Raises ValueError if they are not declared there."""
+    module = importlib.import_module(f"experiments.{name}")
+    title, studies = getattr(module, "TITLE", None), getattr(module, "STUDIES", None)
+    if not isinstance(title, str) or not isinstance(studies, tuple) or not all(isinstance(s, Study) for s in studies):
+        raise ValueError(
+            f"experiments/{name}.py needs TITLE, a text, and STUDIES, a tuple of Study, as (one,) is with its comma"
+        )
+    if len({study.name for study in studies}) < len(studies):
+        raise ValueError(f"experiments/{name}.py: two studies have one name: {', '.join(s.name for s in studies)}")
+    return title, studies
 
 
 def no_other_start(old: Sequence[records.Record], everything: Sequence[records.Record]) -> None:
@@ -134,12 +153,12 @@ def kept_weights(
 
 def _read(path: Path) -> Any:
     """What the file beside the records holds; nothing if it does not exist."""
-    return json.loads(path.read_text(encoding="utf-8")) if path.exists() else BESIDE[path.name]
+    return read_json(path, remedy="restore the file from git") if path.exists() else BESIDE[path.name]
 
 
 def _moments(store: Store, run_id: str | None) -> list[dict[str, Any]]:
     path = store.root / (run_id or "-") / "distributions.json"
-    found: list[dict[str, Any]] = json.loads(path.read_text()) if path.exists() else []
+    found: list[dict[str, Any]] = read_json(path, remedy="force=true makes the run anew") if path.exists() else []
     return found
 
 
@@ -178,7 +197,7 @@ def main(words: Sequence[str]) -> int:
             print(f"  beware: {one.sentence}")
         if part.commands:
             print(f"  missing, {sum(map(len, part.findings.missing.values()))} runs:")
-            there = "" if asked.runs == Path("runs") else f" runs={asked.runs}"
+            there = "" if asked.runs == Path("runs") else f" runs={shlex.quote(str(asked.runs))}"
             print("\n".join(f"    {command}{there}" for command in part.commands))
     print(f"\nreport: {folder / 'report.html'}")
     return 1 if any(part.commands for part in sections) else 0

@@ -3,12 +3,14 @@
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-from omegaconf import OmegaConf
+from hydra.errors import HydraException
+from omegaconf import DictConfig, OmegaConf
 
+from dsd.results.members import missing
 from dsd.results.records import Record, flat, record
 from dsd.results.schema import Result
 from dsd.results.store import Store
-from dsd.results.study import Study, missing
+from dsd.results.study import Study
 from dsd.run.config import composed
 from dsd.run.stages import COUNTS, place, stages
 
@@ -19,9 +21,9 @@ def strays(config: Mapping[str, Any], words: Iterable[str], seed: int) -> dict[s
     """Of each value that differs: what the run's resolved config has, and what `words` and the seed mean.
 
     Keys that only one of the two has are left out: they came or went with the program; but what was asked of the Trainer beyond
-    the declaration counts. Raises hydra's errors for words that are none.
+    the declaration counts. Raises ValueError for words that are none.
     """
-    *_, declared = stages(composed(*words, f"seed={seed}"))
+    *_, declared = stages(_composed(*words, f"seed={seed}"))
     means = flat(_counting(OmegaConf.to_container(declared, resolve=True)))
     has = flat(_counting(config))
     asked = {key: (has[key], "without it") for key in sorted(has.keys() - means.keys()) if key.startswith("trainer.")}
@@ -45,15 +47,26 @@ def in_other_words(study: Study, there: Sequence[Record], results: Iterable[Resu
     taken = {one["run_id"] for one in there}
     free = [result for result in results if result["run_id"] not in taken]
     found: list[Record] = []
-    for name, seeds in missing(study, there).items() if free else ():
+    for name, seeds in missing(study, there).items():
         arm = study.arm(name)
-        model = OmegaConf.to_container(composed(*study.words_of(arm)).model, resolve=True)
+        model = OmegaConf.to_container(_composed(*study.words_of(arm)).model, resolve=True)
         alike = {result["run_id"]: result for result in free if result["config"]["model"] == model}
         for seed in sorted({result["seed"] for result in alike.values()} & {*seeds}):
-            *first, last = stages(composed(*study.words_of(arm), f"seed={seed}", f"runs={store.root}"))
+            *first, last = stages(_composed(*study.words_of(arm), f"seed={seed}", f"runs={store.root}"))
             if all(place(stage)[0].final.is_file() for stage in first) and (run := alike.get(place(last)[0].run_id)):
                 found.append(record(study, arm, run))
     return found
+
+
+def _composed(*words: str) -> DictConfig:
+    """The config of a study's words. Raises ValueError with them, and what is wrong."""
+    try:
+        return composed(*words)
+    except HydraException as error:
+        said = str(error).splitlines()[0]
+        raise ValueError(
+            f"the words of an arm, {' '.join(words)}: {said}. `python run.py --cfg job` shows all keys"
+        ) from error
 
 
 def _counting(config: Any) -> dict[str, Any]:

@@ -1,6 +1,7 @@
 """A study takes the runs that its commands mean, and no others."""
 
 import importlib
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -8,10 +9,12 @@ from omegaconf import OmegaConf
 
 from dsd.results import records
 from dsd.results.origins import digest
+from dsd.results.store import Store
 from dsd.run.config import composed
 from dsd.run.stages import stages
+from experiments import smoke
 from experiments.__main__ import NAMES, main
-from experiments.declared import as_declared, strays
+from experiments.declared import as_declared, in_other_words, strays
 from tests.warm import call
 
 HERE = Path(__file__).parents[1] / "experiments"
@@ -32,6 +35,13 @@ def test_a_run_of_another_rate_is_not_of_the_arm_though_its_words_are_true():
         as_declared(config(*WORDS, "+trainer.limit_train_batches=1"), WORDS, 0, "run c")
     other = strays(config(*WORDS, "recipe.sparse.rate.rate=0.5", "data.root=elsewhere", "track=none"), WORDS, 0)
     assert [(has, means) for has, means in other.values()] == [(0.5, 0.001)]
+
+
+@pytest.mark.parametrize("word", ["profiles.quick.dens=1", "a=[", "profile=nonsense"])
+def test_a_word_of_a_study_that_is_none_is_told_with_its_arm(word, tmp_path):
+    wrong = replace(smoke.STUDIES[0], words=("experiment=dsd_lenet300_mnist", word))
+    with pytest.raises(ValueError, match=r"the words of an arm, experiment=dsd_lenet300_mnist .*cfg job"):
+        in_other_words(wrong, [], [], Store(tmp_path))
 
 
 def first_records() -> list:

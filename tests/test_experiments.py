@@ -4,6 +4,7 @@ import json
 import re
 import shutil
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -12,7 +13,7 @@ from dsd.inference.bench import table_of
 from dsd.inference.crossover import KINDS, stored
 from dsd.inference.timing import Timing
 from dsd.results import records
-from experiments import balance, bench, deep_compression, forms, pretrained, tradeoff_report, ttq
+from experiments import balance, bench, deep_compression, forms, pretrained, smoke, tradeoff_report, ttq
 from experiments.__main__ import HERE, NAMES, main, no_other_start
 from tests.warm import call
 
@@ -56,6 +57,37 @@ def test_another_folder_gets_the_report_of_the_committed_records(tmp_path, capsy
     names = {path.name for path in (tmp_path / "t7").iterdir()}
     assert {"report.html", "report.md", "literal-weights.svg"} <= names
     assert not {"records.jsonl", "weights.json", "samples.json", "diverged.json"} & names, "nothing new: read, not kept"
+
+
+def test_a_folder_that_holds_another_tables_records_is_refused(tmp_path, capsys):
+    shutil.copy(HERE / "prune_neuraltalk" / "records.jsonl", tmp_path)
+    assert main(["smoke", "--runs", str(tmp_path / "none"), "--to", str(tmp_path)]) == 2
+    assert "no study of smoke: give --to another folder" in capsys.readouterr().err
+    assert [path.name for path in tmp_path.iterdir()] == ["records.jsonl"], "nothing is written there"
+
+
+@pytest.mark.parametrize(
+    ("module", "told"),
+    [
+        ({"TITLE": "t", "STUDIES": smoke.STUDIES[0]}, "STUDIES, a tuple of Study"),
+        ({"STUDIES": smoke.STUDIES}, "needs TITLE"),
+        ({"TITLE": "t", "STUDIES": smoke.STUDIES * 2}, "two studies have one name"),
+    ],
+)
+def test_a_file_of_studies_that_is_wrong_is_told_before_anything_is_written(
+    module, told, tmp_path, monkeypatch, capsys
+):
+    monkeypatch.setattr("experiments.__main__.importlib.import_module", lambda _: SimpleNamespace(**module))
+    assert main(["smoke", "--runs", str(tmp_path / "none"), "--to", str(tmp_path / "to")]) == 2
+    assert told in capsys.readouterr().err
+    assert not (tmp_path / "to").exists()
+
+
+def test_damaged_files_beside_the_records_are_named(tmp_path, capsys):
+    shutil.copytree(HERE / "table6", tmp_path / "t")
+    (tmp_path / "t" / "weights.json").write_text('{"speech2": ')
+    assert main(["table6", "--runs", str(tmp_path / "none"), "--to", str(tmp_path / "t")]) == 2
+    assert re.search(r"weights.json is not valid JSON .*; restore the file from git", capsys.readouterr().err)
 
 
 def test_arms_are_not_kept_beside_a_baseline_that_was_trained_again():

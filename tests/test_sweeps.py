@@ -13,7 +13,7 @@ from hydra.utils import instantiate
 from omegaconf import OmegaConf
 
 from dsd.plan import flat
-from dsd.results.study import belongs
+from dsd.results.members import belongs
 from dsd.run.stages import place, stages
 
 ROOT = Path(__file__).parents[1]

@@ -9,8 +9,9 @@ from typing import Any
 
 from dsd.results import statistics as st
 from dsd.results.judged import Judged, judge, weigh
+from dsd.results.members import declared, missing, values
 from dsd.results.origins import Mixed, mixed
-from dsd.results.study import Row, Study, Values, missing, values
+from dsd.results.study import Row, Study, Values
 from dsd.results.utterances import spoken
 
 
@@ -44,6 +45,7 @@ class Findings:
 
 def analyse(study: Study, records: Sequence[Mapping[str, Any]], lost: Sequence[Mapping[str, Any]] = ()) -> Findings:
     """Everything the report says of a study. A claim whose runs are missing, or diverged (`lost`), is left open and says so."""
+    records, lost = declared(study, records), declared(study, lost)
     diverged: dict[str, list[int]] = {}
     for one in (one for one in lost if one["study"] == study.name):
         diverged.setdefault(one["arm"], []).append(one["seed"])

@@ -8,7 +8,8 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from dsd.results.study import Study, belongs
+from dsd.results.members import belongs
+from dsd.results.study import Study
 
 Lost = dict[str, Any]
 

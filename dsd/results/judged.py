@@ -9,8 +9,9 @@ from functools import partial
 from typing import Any
 
 from dsd.results import statistics as st
+from dsd.results.members import values
 from dsd.results.statistics import words
-from dsd.results.study import Claim, Study, values
+from dsd.results.study import Claim, Study
 from dsd.results.utterances import spoken_check
 
 
@@ -30,6 +31,7 @@ class Judged:
     verdict: st.Verdict | None
     why_not: str = ""
     caution: str = ""  # what the verdict's test assumes and the values do not show
+    lacking: str = ""  # which of the declared runs are not there yet
     robust: st.Spread | st.Robust | None = (
         None  # what must agree with `spread` or `comparison`, where the values are not normal
     )
@@ -56,11 +58,11 @@ def weigh(
     enough = len(treated) > 1 and len(control) > (0 if claim.test == "one-sample t" else 1)
     common = treated.keys() & control.keys()
     if not enough or (claim.test == "paired t" and len(common) < 2):
-        return replace(
-            empty, why_not=f"too few runs: {len(treated)} of {claim.treated}, {len(control)} of {claim.control}"
-        )
+        few = f"too few runs: {len(treated)} of {claim.treated}, {len(control)} of {claim.control}"
+        return replace(empty, why_not=few + f", and {len(common) or 'no'} seed in common" * enough)
     if why_not := _unmeasured(study, records, claim):
         return replace(empty, why_not=why_not)
+    empty = replace(empty, lacking=_lacking(study, claim, treated, control))
     a, b, c = list(treated.values()), list(control.values()), study.confidence
     seed, n = 0, study.resamples
     checks: tuple[str, ...]
@@ -121,6 +123,14 @@ def _unmeasured(study: Study, records: Sequence[Mapping[str, Any]], claim: Claim
     return f"{metric.key}{phase} is missing or no finite number: {', '.join(runs)}" if runs else ""
 
 
+def _lacking(study: Study, claim: Claim, treated: Mapping[int, float], control: Mapping[int, float]) -> str:
+    """That the claim is judged before all of its declared runs are there; empty if they are."""
+    planned, there = 0, 0
+    for name, found in ((claim.treated, treated), (claim.control, control)):
+        planned, there = planned + len(study.seeds_of(study.arm(name))), there + len(found)
+    return f"{planned - there} of the {planned} declared runs are missing" if there < planned else ""
+
+
 def _shapes(arms: Mapping[str, Sequence[float]], alpha: float) -> tuple[str, tuple[str, ...]]:
     """What to say of arms that are not normal, empty if none is found so; and Shapiro-Wilk of each in words."""
     each = {arm: st.normality(found, alpha=alpha) for arm, found in arms.items()}
@@ -146,4 +156,6 @@ def judge(study: Study, judged: Judged, tests: int) -> Judged:
     else:
         return judged
     caution = "" if judged.spread is None and "not normal" in said.reason else judged.caution
-    return replace(judged, verdict=replace(said, reason="; ".join(s for s in (said.reason, caution) if s)))
+    return replace(
+        judged, verdict=replace(said, reason="; ".join(s for s in (said.reason, caution, judged.lacking) if s))
+    )

@@ -14,13 +14,15 @@ from pathlib import Path
 from typing import Any
 
 from dsd.results.identity import IGNORED
+from dsd.results.members import belongs
 from dsd.results.schema import Result
 from dsd.results.store import atomic_write
-from dsd.results.study import Arm, Study, belongs
+from dsd.results.study import Arm, Study
 
 Record = dict[str, Any]
 OMITTED = (*IGNORED, "profiles")  # says nothing about the numbers, and may name folders of a machine
 COUNTED = ("/error1", "/error5")
+NEEDED = ("study", "arm", "seed", "run_id", "phases", "test", "curve", "updates", "images", "seconds")
 COLUMNS = ("update", "epoch", "rate", "train/loss")  # and the study's metric of the validation set
 
 
@@ -106,14 +108,16 @@ def read(path: Path) -> list[Record]:
         return []
     common: dict[str, dict[str, Any]] = {}
     records: list[Record] = []
-    for number, line in enumerate(path.read_text(encoding="utf-8").splitlines(), 1):
+    for number, line in enumerate(path.read_text(encoding="utf-8").rstrip("\n").split("\n"), 1):
         try:
             one = json.loads(line)
             if "common" in one:
                 common = one["common"]
                 continue
             records.append(
-                one | {name: common.get(name, {}) | one[name] for name in ("config", "versions", "hardware", "git")}
+                {name: one[name] for name in NEEDED}
+                | one
+                | {name: common.get(name, {}) | one[name] for name in ("config", "versions", "hardware", "git")}
             )
         except (ValueError, KeyError, TypeError) as error:
             raise ValueError(

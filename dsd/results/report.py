@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -15,9 +16,10 @@ from dsd.results.analysis import Findings
 from dsd.results.cost import Cost, costs
 from dsd.results.figures import Figure, forest, points, weights
 from dsd.results.learning import curves
+from dsd.results.members import command, declared
 from dsd.results.statistics import Rate, words
 from dsd.results.store import atomic_write
-from dsd.results.study import Study, command
+from dsd.results.study import Study
 from dsd.results.utterances import spoken
 
 Records = Sequence[Mapping[str, Any]]
@@ -45,6 +47,7 @@ def section(
     `moments`: one layer's histograms, see `experiments`; `samples`: see dsd/results/samples.py.
     """
     study = findings.study
+    records = declared(study, records)
     own = [r for r in records if r["study"] == study.name]
     drawn = [points(findings), forest(findings), curves(findings, own)]
     if moments:
@@ -153,6 +156,9 @@ def _environment() -> Environment:
         "fixed": _fixed,
         "p": _p,
         "interval": _interval,
+        "cell": _cell,
+        "alt": _alt,
+        "places": _places,
         "svg": Markup,
         "hours": _hours,
         "published_parts": _published_parts,
@@ -163,6 +169,21 @@ def _environment() -> Environment:
         "updates, not seconds. Weights not 0: the mean over all updates, each phase taken as it ended; dense arithmetic gains nothing from it."
     )
     return made
+
+
+def _cell(text: str) -> str:
+    """Text that stays in its cell of a Markdown table."""
+    return " ".join(str(text).split()).replace("|", r"\|")
+
+
+def _alt(text: str) -> str:
+    """The text of a Markdown image, brackets and all."""
+    return text.replace("[", r"\[").replace("]", r"\]")
+
+
+def _places(value: float | None) -> int:
+    """Decimals for a number as small as this: two significant digits of it, and two decimals at least."""
+    return 2 if not value else max(2, 1 - math.floor(math.log10(abs(value))))
 
 
 def _number(value: float | None) -> str:

@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import base64
 import io
-import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -20,6 +19,7 @@ from typing import Any
 from PIL import Image
 
 from dsd.results.records import Record
+from dsd.results.schema import read_json
 from dsd.results.store import Store
 from dsd.results.study import Samples, Study
 
@@ -30,7 +30,10 @@ Item = dict[str, Any]
 def of_run(store: Store, run_id: str | None) -> list[dict[str, Any]]:
     """What a run left, in its own order; nothing if it left nothing."""
     path = store.root / (run_id or "-") / "samples.jsonl"
-    return [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()] if path.exists() else []
+    found: list[dict[str, Any]] = (
+        read_json(path, remedy="force=true makes the run anew", lines=True) if path.exists() else []
+    )
+    return found
 
 
 def kept(

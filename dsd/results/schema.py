@@ -1,6 +1,8 @@
 """What a `result.json` holds, and the checks that nothing else gets in or out."""
 
+import json
 import math
+from pathlib import Path
 from typing import Any, TypedDict
 
 SCHEMA = 1
@@ -52,6 +54,15 @@ class Result(TypedDict):
     versions: dict[str, str]
     git: dict[str, Any]
     hardware: dict[str, Any]
+
+
+def read_json(path: Path, *, remedy: str, lines: bool = False) -> Any:
+    """What the file holds; a list of its `lines` if each is of its own. Raises ValueError naming it, and the remedy, if it is damaged."""
+    try:
+        text = path.read_text(encoding="utf-8")
+        return [json.loads(line) for line in text.split("\n") if line] if lines else json.loads(text)
+    except ValueError as error:
+        raise ValueError(f"{path} is not valid JSON ({error}), perhaps truncated or edited; {remedy}") from error
 
 
 def check_json(value: object, path: str) -> None:

@@ -23,7 +23,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, cast
 
-from dsd.results.schema import SCHEMA, Result, check_json, check_result
+from dsd.results.schema import SCHEMA, Result, check_json, check_result, read_json
 
 
 class RunBusy(RuntimeError):
@@ -184,7 +184,7 @@ class Store:
         """{run_id, seed, config, reason} of each run that diverged and is not finished since."""
         for folder in self._folders():
             if folder.diverged.exists() and not folder.result.exists():
-                yield json.loads(folder.diverged.read_text(encoding="utf-8"))
+                yield read_json(folder.diverged, remedy="remove it to execute the run again")
 
     def find(self, prefix: str) -> RunFolder:
         """The one run, finished or not, whose id begins with `prefix`. Raises ValueError with the candidates."""

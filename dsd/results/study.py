@@ -12,8 +12,9 @@ from __future__ import annotations
 
 import json
 import math
+import re
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Literal, TypeAlias, get_args
 
@@ -127,6 +128,26 @@ class Study:
     samples: Samples | None = None
 
     def __post_init__(self) -> None:
+        """Raises ValueError naming the study and what is wrong with its declaration."""
+        if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]*", self.name):
+            raise ValueError(
+                f"study {self.name!r}: its figures are files of that name: letters, digits, '.', '_' and '-'"
+            )
+        parts = {
+            "words": str,
+            "arms": Arm,
+            "seeds": int,
+            "metrics": Metric,
+            "rows": Row,
+            "claims": Claim,
+            "sweeps": str,
+            "notes": str,
+        }
+        for part, kind in parts.items():
+            _several(f"study {self.name}: {part}", getattr(self, part), kind)
+        for arm in self.arms:
+            for part, kind in (("words", str), ("without", str), ("seeds", int)):
+                _several(f"study {self.name}, arm {arm.name}: {part}", getattr(arm, part) or (), kind)
         for what, said in (("arms", [a.name for a in self.arms]), ("claims", [c.text for c in self.claims])):
             if twice := sorted(one for one, n in Counter(said).items() if n > 1):
                 raise ValueError(f"study {self.name}: two {what} are called {twice}; results are kept by that name")
@@ -199,52 +220,20 @@ class Study:
     def first_seed(self, arm: Arm, seed: int) -> object:
         """The seed of the baseline that the arm's run goes on from; None if it is trained in one piece."""
         words = dict(word.split("=", 1) for word in self.words_of(arm))
-        return _value(words.get("baseline_seed", "null"), seed)
+        return meant(words.get("baseline_seed", "null"), seed)
 
 
-def belongs(config: Mapping[str, Any], words: Iterable[str], seed: int) -> bool:
-    """True when every word `key=value` is true of a run's resolved config; a group's word is about its choice."""
-    return all(_said(config, *word.partition("=")[::2]) == _value(word.partition("=")[2], seed) for word in words)
+def _several(what: str, value: object, kind: type) -> None:
+    """Nothing, or ValueError: `("a")` is no tuple, and the letters of a word are no words."""
+    if not isinstance(value, tuple | list | range) or not all(isinstance(one, kind) for one in value):
+        raise ValueError(f"{what} must be a tuple of {kind.__name__}, as (one,) is with its comma; got {value!r}")
 
 
-def _said(config: Mapping[str, Any], key: str, value: str) -> object:
-    if key == "method":
-        return config["method"]["name"]
-    if key in config.get("choices", {}):
-        return config["choices"][key]
-    node: Any = config
-    for part in key.split("."):
-        if not isinstance(node, Mapping) or part not in node:
-            return f"no key {key}"
-        node = node[part]
-    return node
-
-
-def _value(text: str, seed: int) -> object:
+def meant(text: str, seed: int) -> object:
+    """The value of a word `key=text`, for this seed."""
     if text == SEED:
         return seed
     try:
         return json.loads(text)
     except ValueError:
         return text
-
-
-def values(study: Study, records: Sequence[Mapping[str, Any]], arm: str, metric: Metric, phase: int = -1) -> Values:
-    """The metric of each seed that an arm declares, NaN where it was not measured."""
-    seeds = {seed for one in study.arms if one.name == arm for seed in study.seeds_of(one)}
-    own = (r for r in records if r["study"] == study.name and r["arm"] == arm and r["seed"] in seeds)
-    return {r["seed"]: metric.of(r, phase) for r in own}
-
-
-def missing(study: Study, records: Sequence[Mapping[str, Any]]) -> dict[str, list[int]]:
-    """The seeds that are not there yet, by arm; arms that are complete are left out. `records`: also those that diverged."""
-    there = {(record["arm"], record["seed"]) for record in records if record["study"] == study.name}
-    lacking = {arm.name: [s for s in study.seeds_of(arm) if (arm.name, s) not in there] for arm in study.arms}
-    return {name: seeds for name, seeds in lacking.items() if seeds}
-
-
-def command(study: Study, arm: str, seeds: Sequence[int]) -> str:
-    """What trains the missing seeds of an arm."""
-    words = " ".join(f"'{word}'" if "$" in word else word for word in study.words_of(study.arm(arm)))
-    listed = ",".join(map(str, seeds))
-    return f"python run.py {'-m ' if len(seeds) > 1 else ''}{words} seed={listed}"

@@ -3,13 +3,15 @@
 import importlib.util
 import re
 import shutil
+from dataclasses import replace
 from html.parser import HTMLParser
 
 import pytest
 
 from dsd.results.analysis import analyse
 from dsd.results.report import html, markdown, section, write
-from dsd.results.study import Metric, Study
+from dsd.results.statistics import words
+from dsd.results.study import Claim, Metric, Row, Study
 from tests.results.test_study import STUDY, records, results
 
 MOMENTS = {
@@ -110,6 +112,48 @@ def test_a_run_without_its_metric_does_not_take_the_report_with_it():
     for page in (html("t", parts, "c"), markdown("t", parts, "c")):
         assert "test/error1 is missing or no finite number: dsd with seed 3 (run dsd-3)" in page
         assert "if Brown-Forsythe's p (uncorrected) is below 0.05 as well" in page
+
+
+def test_bars_and_brackets_break_no_table_and_no_picture():
+    odd = replace(STUDY, metrics=(Metric("test/error1", "error |e|", "%", "lower"),), rows=(Row("DSD |w| > 0] 50 %", "dsd"),),
+                  claims=(Claim("a|b helps", "dsd", "baseline", "paired t"),))  # fmt: skip
+    kept = records.collect(odd, results())
+    text = markdown("t", [section(analyse(odd, kept), kept, None)], "c")
+    tables = [line for line in text.splitlines() if line.startswith("|")]
+    by_cells = [len(re.findall(r"(?<!\\)\|", line)) for line in tables]
+    assert len(tables) > 8
+    assert len(set(by_cells[:3])) == 1, "header, rule and row of the first"
+    assert len(set(by_cells[-3:])) == 1
+    assert r"| DSD \|w\| > 0] 50 % |" in text
+    for alt in re.findall(r"!\[(.*)\]\(toy-", text):
+        assert not re.search(r"(?<!\\)[\[\]]", alt)
+
+
+def test_small_numbers_are_told_apart():
+    small = replace(STUDY, margin=1e-4, rows=(*STUDY.rows, Row("held", "dsd")))
+    runs = [
+        one
+        | {
+            "metrics": {
+                "phases": one["metrics"]["phases"],
+                "test": {"test/error1": one["metrics"]["test"]["test/error1"] / 1000},
+            }
+        }
+        for one in results()
+    ]
+    kept = records.collect(small, runs)
+    parts = [section(analyse(small, kept), kept, None)]
+    effect = parts[0].findings.judged[0].comparison.effect.value
+    assert abs(effect) < 0.005
+    for page in (html("t", parts, "c"), markdown("t", parts, "c")):
+        assert f"{effect:.5f}" in page
+        assert f"{parts[0].findings.lines[0].summary.mean:.4f}" in page
+
+
+@pytest.mark.parametrize("p", [0.0496, 0.04996, 0.0501, 0.0099])
+def test_a_p_beside_a_level_is_not_written_as_the_level(p):
+    assert float(words.p_value(p).removeprefix("p = ")) == p
+    assert (words.p_value(0.05), words.p_value(0.0333)) == ("p = 0.05", "p = 0.033")
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark", "print"])

@@ -345,7 +345,7 @@ def test_the_published_claims() -> None:
 
     assert say(DSD, FINETUNE) == "claim: supported at n = 16, gain 0.08 (0.05439 to 0.1056), p = 6.5e-07."
     assert say(SPARSE_HALF, FINETUNE_HALF) == (
-        "claim: undecided at n = 16, gain 0.04 (-0.008558 to 0.08856), p = 0.1; to find 0.05 takes n = 30."
+        "claim: undecided at n = 16, gain 0.04 (-0.008558 to 0.08856), p = 0.102; to find 0.05 takes n = 30."
     )
     among_ten = welch(SPARSE_HALF, FINETUNE_HALF, confidence=0.95)
     found = verdict("claim", among_ten, better="lower", margin=0.05, alpha=0.05, power=0.8, corrected_p=1.0, tests=10)

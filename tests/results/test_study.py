@@ -13,8 +13,10 @@ from dsd.results import statistics as st
 from dsd.results.analysis import analyse
 from dsd.results.figures import COLOURS, forest, points, weights
 from dsd.results.learning import _mean_curve, curves
+from dsd.results.members import belongs, command, missing, values
+from dsd.results.report import section
 from dsd.results.store import Store
-from dsd.results.study import Arm, Claim, Metric, Row, Study, belongs, command, missing, values
+from dsd.results.study import Arm, Claim, Metric, Row, Study
 
 ERROR = Metric("test/error1", "test error", "%", "lower")
 HELD_OUT = Metric("val/error1", "error held out", "%", "lower")
@@ -136,11 +138,25 @@ def test_a_study_that_names_no_arm_of_its_own_is_refused():
         ({"seeds": (0, 1, 1)}, r"arm baseline has a seed twice: \(0, 1, 1\)"),
         ({"margin": 0.0}, "margin"),
         ({"confidence": 95}, "confidence lies between 0 and 1, got 95"),
+        ({"seeds": 4}, "seeds must be a tuple of int.*got 4"),
+        ({"metrics": ERROR}, "metrics must be a tuple of Metric"),
+        ({"claims": STUDY.claims[0]}, "claims must be a tuple of Claim"),
+        ({"words": "profile=quick"}, "words must be a tuple of str, .* got 'profile=quick'"),
     ],
 )
 def test_a_declaration_that_contradicts_itself_is_refused(wrong, says):
     with pytest.raises(ValueError, match=f"study toy: {says}"):
         Study(**{**vars(STUDY), **wrong})
+
+
+def test_the_letters_of_a_word_are_no_words():
+    with pytest.raises(ValueError, match=r"study toy, arm dsd: words must be a tuple of str, as \(one,\) is"):
+        replace(STUDY, arms=(*STUDY.arms[:2], Arm("dsd", "method=dsd")))
+
+
+def test_a_study_is_called_as_a_file_is():
+    with pytest.raises(ValueError, match="study 'my toy': its figures are files of that name"):
+        replace(STUDY, name="my toy")
 
 
 def test_a_study_without_a_metric_is_refused():
@@ -175,6 +191,20 @@ def test_a_damaged_record_is_named(tmp_path, kept):
         records.read(path)
 
 
+def test_a_record_without_a_key_is_named(tmp_path, kept):
+    path = tmp_path / "records.jsonl"
+    records.write(path, kept[:2])
+    path.write_text(path.read_text().replace('"arm":', '"arms":'))
+    with pytest.raises(ValueError, match=r"records.jsonl, line 2 is no record of a run \('arm'\)"):
+        records.read(path)
+
+
+def test_records_may_hold_any_text(tmp_path, kept):
+    odd = [kept[0] | {"config": {"note": "a\u2028b"}}, kept[1]]
+    records.write(tmp_path / "records.jsonl", odd)
+    assert records.read(tmp_path / "records.jsonl") == odd
+
+
 def test_new_records_replace_old_ones(kept):
     new = [kept[0] | {"run_id": "other"}]
     merged = records.merge(kept, new)
@@ -187,6 +217,45 @@ def test_records_come_from_the_store(tmp_path):
     Store(tmp_path).run(made["run_id"]).write_result(made)
     (one,) = records.collect(STUDY, Store(tmp_path).results())
     assert (one["arm"], one["seed"], one["test"]["test/error1"]) == ("dsd", 0, 8.0)
+
+
+def test_a_verdict_on_some_of_the_declared_runs_says_so(kept):
+    some = [r for r in kept if r["seed"] < 3 or r["arm"] == "baseline"]
+    helps, mask, steady = analyse(STUDY, some).judged
+    assert "; 5 of the 16 declared runs are missing" in helps.verdict.sentence
+    assert "; 10 of the 16 declared runs are missing" in mask.verdict.sentence
+    assert "; 10 of the 16 declared runs are missing" in steady.verdict.sentence
+    assert "declared" not in "".join(judged.verdict.sentence for judged in analyse(STUDY, kept).judged)
+
+
+def test_arms_that_share_no_seed_are_not_called_few(kept):
+    apart = [r for r in kept if (r["seed"] < 4) == (r["arm"] == "dsd")]
+    assert analyse(STUDY, apart).judged[0].why_not == "too few runs: 4 of dsd, 4 of baseline, and no seed in common"
+    alone = [r for r in kept if r["arm"] != "dsd"]
+    assert analyse(STUDY, alone).judged[0].why_not == "too few runs: 0 of dsd, 8 of baseline"
+
+
+def test_seeds_and_arms_that_are_no_longer_declared_count_nowhere(kept):
+    fewer = replace(STUDY, seeds=(0, 1, 2))
+    found, old = analyse(fewer, [r | {"test": {}} if r["seed"] == 7 else r for r in kept]), analyse(fewer, kept[:0])
+    assert {judged.verdict.n for judged in found.judged} == {3}
+    page = section(found, kept, None)
+    assert len(page.provenance["runs"]) == 9
+    assert "(n = 3)" in next(figure for figure in page.figures if figure.name == "curves").file
+    strange = [r | {"arm": "of old"} for r in kept]
+    assert section(analyse(STUDY, strange), strange, None).figures == section(old, [], None).figures == ()
+
+
+def test_equal_differences_are_not_called_odd(kept):
+    """8.26 - 8.16 and 8.11 - 8.01 differ by 1e-15: no shape to test."""
+    shown = [round(value, 2) for value in (8.26, 8.11, 8.05, 9.33, 7.77, 8.9, 8.42, 8.61)]
+    runs = [result("finetune", i, v) for i, v in enumerate(shown)] + [
+        result("dsd", i, round(v - 0.1, 2)) for i, v in enumerate(shown)
+    ]
+    mask = analyse(STUDY, records.collect(STUDY, runs)).judged[1]
+    assert mask.verdict.outcome == "undecided"
+    assert "not normal" not in mask.verdict.sentence
+    assert "all 8 values are equal" in " ".join(mask.checks)
 
 
 def test_a_real_gain_is_found_and_taken_apart(kept):
@@ -252,7 +321,7 @@ def of_values(kept, **arms):
 @pytest.mark.parametrize("test", ["Welch t", "paired t"])
 def test_one_outlier_does_not_make_the_other_arm_steady(kept, test):
     claim = Claim("DSD steadies", "dsd", "finetune", test, spread=True)
-    study = Study(**{**vars(STUDY), "claims": (claim,)})
+    study = Study(**{**vars(STUDY), "claims": (claim,), "seeds": tuple(range(5))})
     even = [8.00, 8.01, 8.02, 8.03, 8.04]
     (judged,) = analyse(study, of_values(kept, dsd=even, finetune=[8.01, 8.00, 8.03, 8.02, 9.5])).judged
     assert judged.p < 1e-4

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+LEVELS = (0.1, 0.05, 0.01, 0.001)
+
 
 def number(value: float) -> str:
     """Four significant digits, without trailing zeros."""
@@ -15,8 +17,9 @@ def sd(value: float | None) -> str:
 
 
 def p_value(p: float) -> str:
-    """Two significant digits; never "p = 0"."""
-    return f"p = {p:.2g}" if p >= 1e-15 else "p < 1e-15"
+    """Two significant digits, more if they would make it one of the usual levels; never "p = 0"."""
+    digits = next((n for n in range(2, 17) if float(f"{p:.{n}g}") not in LEVELS), 2) if p not in LEVELS else 2
+    return f"p = {p:.{digits}g}" if p >= 1e-15 else "p < 1e-15"
 
 
 def plural(n: int, noun: str) -> str:

@@ -28,11 +28,12 @@ from yaml import YAMLError
 from dsd.console import Refused, explained, recorded, speak
 from dsd.processes import begun_before, foremost, started_by
 from dsd.results.provenance import git_state, hardware, versions
+from dsd.results.schema import read_json
 from dsd.results.store import RunBusy, RunFolder, atomic_write
 from dsd.results.table import phase_table, sentences, unit
-from dsd.run.config import CONF, first_job, vocabulary
+from dsd.run.config import CONF, alone, first_job, vocabulary
 from dsd.run.stages import place, stages
-from dsd.sweep import INCOMPLETE, Outcome, State, Sweep, total_epochs
+from dsd.sweep import INCOMPLETE, Outcome, State, Sweep, done_by, total_epochs
 
 os.environ.setdefault("HYDRA_FULL_ERROR", "1")  # errors reach main(), which puts them in words
 log = logging.getLogger("dsd")
@@ -47,6 +48,8 @@ def job(cfg: DictConfig) -> None:
     sweep = Path(hydra_cfg.sweep.dir) if hydra_cfg.mode == RunMode.MULTIRUN else None
     outcome, first = Outcome(hydra_cfg.job.num if sweep else 0, list(hydra_cfg.overrides.task)), foremost()
     try:
+        if not hydra_cfg.job.chdir:  # a worker of a cluster is anywhere: relative folders are those of the command
+            os.chdir(hydra_cfg.runtime.cwd)
         if sweep and first:
             outcome.write(sweep)
         if cfg.scan and sweep:
@@ -84,7 +87,9 @@ def job(cfg: DictConfig) -> None:
             outcome, state="failed", reason=f"{error.full_key} has no value: {error.full_key}=... sets it"
         )
     except (Refused, ValueError, OSError) as error:
-        outcome = replace(outcome, state="failed", reason=str(error))
+        again = f"; others share it: method=baseline force=true seed={cfg.baseline_seed} makes it anew"
+        shared = outcome.state == "skipped"  # it is finished, but nothing can start from it
+        outcome = replace(outcome, state="failed", reason=f"{error}{again * shared}")
     except (KeyboardInterrupt, SystemExit) as end:
         if isinstance(end, SystemExit) and not isinstance(end.__context__, KeyboardInterrupt):
             raise  # SIGTERM's; Lightning makes one of Ctrl-C, too
@@ -100,7 +105,7 @@ def job(cfg: DictConfig) -> None:
     if sweep and first:
         gc.collect()  # a sweep in one process: the last job's network goes before the next is made
         memory = psutil.Process().memory_info().rss / 2**20
-        replace(outcome, seconds=time.monotonic() - began, memory=memory).write(sweep)
+        Sweep.leave(replace(outcome, seconds=time.monotonic() - began, memory=memory), sweep)
     elif outcome.needs:
         log.info("run %s (baseline) would be executed: %s", outcome.needs, outcome.log)
         log.info("and then %s, which starts from it", outcome.method)
@@ -109,22 +114,10 @@ def job(cfg: DictConfig) -> None:
     failed.extend([outcome.run_id] if outcome.state in INCOMPLETE else [])
 
 
-def alone(hydra_cfg: Any) -> list[str]:
-    """The command of this one job, whatever launched it."""
-    folders = [source.path for source in hydra_cfg.runtime.config_sources if source.provider == "command-line"]
-    where = [word for folder in folders for word in ("-cd", folder)]
-    return [
-        str(CONF.parent / "run.py"),
-        *where,
-        "-cn",
-        hydra_cfg.job.config_name,
-        *hydra_cfg.overrides.task,
-        "hydra.mode=RUN",
-    ]
-
-
 def run(cfg: DictConfig, folder: RunFolder, weights: Any, config: dict[str, Any], *, wait: bool) -> State:
     """Done from the start, continued, or skipped since it is finished. `wait` for a process that executes it already."""
+    if cfg.force and done_by(HydraConfig.get(), folder):
+        cfg.force = False  # two jobs of a sweep may be one run
     if cfg.force and begun_before(folder.path / "forced"):
         log.info("started again by the cluster: force=true counted at the first start, and the run goes on")
         cfg.force = False
@@ -172,7 +165,7 @@ def run(cfg: DictConfig, folder: RunFolder, weights: Any, config: dict[str, Any]
 def refuse_diverged(folder: RunFolder) -> None:
     """Raises Refused for a run that diverged: that is its result."""
     if folder.diverged.exists():
-        why = json.loads(folder.diverged.read_text(encoding="utf-8"))["reason"]
+        why = read_json(folder.diverged, remedy="remove it, or force=true")["reason"]
         raise Refused(
             f"run {folder.run_id} is not tried again: {why}; force=true does all the same (of a baseline that others share: method=baseline force=true and its seed)"
         )
@@ -234,6 +227,12 @@ def main() -> int:
         log.warning("interrupted; the same command%s continues", again)
         Sweep.close(interrupted=True)
         return 130  # as shells count SIGINT
+    except SystemExit as end:
+        if end.code is not None:
+            raise  # --help's
+        log.warning("terminated; the same command continues")  # Lightning's answer to SIGTERM
+        Sweep.close(interrupted=True)
+        return 143  # as shells count SIGTERM
     except Exception as error:
         if Sweep.folder is None:
             raise

@@ -6,7 +6,7 @@ import logging
 import re
 import traceback
 from collections.abc import Iterable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from difflib import get_close_matches
 from typing import Any
 
@@ -78,9 +78,20 @@ def recorded(folder: RunFolder, *, first: bool, fresh: bool, wait: bool = False)
             raise
 
 
+class Log(logging.FileHandler):
+    """A run's log. What cannot be written to it is not: the run's own files say what went wrong."""
+
+    def handleError(self, record: logging.LogRecord) -> None:
+        pass
+
+    def close(self) -> None:
+        with suppress(OSError):  # what is still in its buffer
+            super().close()
+
+
 @contextmanager
 def _into(folder: RunFolder) -> Iterator[None]:
-    handler = logging.FileHandler(folder.log, encoding="utf-8")
+    handler = Log(folder.log, encoding="utf-8")
     handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s"))
     loggers = [log, logging.getLogger("pytorch_lightning"), logging.getLogger("py.warnings")]
     logging.captureWarnings(True)

@@ -20,6 +20,7 @@ The states:
 
 import contextlib
 import json
+import logging
 import statistics
 from collections import Counter
 from collections.abc import Iterable, Mapping
@@ -31,6 +32,7 @@ from hydra._internal.core_plugins.basic_sweeper import BasicSweeper
 from hydra.core.global_hydra import GlobalHydra
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.experimental.callback import Callback
+from hydra.types import RunMode
 from omegaconf import OmegaConf, open_dict, read_write
 from rich import get_console
 from rich.box import SIMPLE_HEAD
@@ -38,7 +40,9 @@ from rich.table import Table
 from rich.text import Text
 
 from dsd.results.schema import Result
-from dsd.results.store import Store, atomic_write
+from dsd.results.store import RunFolder, Store, atomic_write
+
+log = logging.getLogger("dsd")
 
 HERE = "hydra._internal.core_plugins.basic_launcher.BasicLauncher"  # one job after another in this process
 State = Literal["running", "done", "skipped", "busy", "failed", "killed", "interrupted", "not begun", "missing"]
@@ -75,6 +79,13 @@ def outcomes(folder: Path) -> list[Outcome]:
     return sorted(found, key=lambda outcome: outcome.job)
 
 
+def done_by(hydra: Any, folder: RunFolder) -> bool:
+    """Whether the run was finished by this sweep already, by another of its jobs."""
+    begun = Path(hydra.sweep.dir) / "multirun.yaml"
+    there = hydra.mode == RunMode.MULTIRUN and begun.exists() and folder.result.exists()
+    return there and folder.result.stat().st_mtime > begun.stat().st_mtime
+
+
 def ended(found: Iterable[Outcome], store: Store, *, interrupted: bool = False) -> list[Outcome]:
     """The same when nobody waits for the jobs any more: because they ended, or the launcher gave up or was `interrupted`."""
     state: State = "interrupted" if interrupted else "killed"
@@ -83,6 +94,10 @@ def ended(found: Iterable[Outcome], store: Store, *, interrupted: bool = False) 
     on = {"reason": "a process still executes its run; once it has ended, the same command skips or continues it"}
 
     def told(one: Outcome) -> Outcome:
+        if one.state == "busy" and one.run_id and store.run(one.run_id).result.exists():
+            return replace(
+                one, state="skipped", reason=""
+            )  # another sweep, or another job of this one, has finished it
         if one.state != "running":
             return one
         return replace(one, **(on if one.run_id and not interrupted and store.run(one.run_id).busy else gone))  # type: ignore[arg-type]
@@ -149,7 +164,7 @@ def estimate(missing: Iterable[Outcome], results: Iterable[Result]) -> tuple[flo
     """Seconds of training left, one job after another, and from how many finished runs that is known.
 
     A missing job takes its epochs times the median seconds per epoch of finished runs of its experiment, profile and
-    method, or else of its experiment and profile; a run that several jobs start from counts once. None without any.
+    method, or else of its experiment and profile; a run that several jobs start from, or are, counts once. None without any.
     """
     pace: dict[tuple[str, str, str], list[float]] = {}
     for result in results:
@@ -158,8 +173,9 @@ def estimate(missing: Iterable[Outcome], results: Iterable[Result]) -> tuple[flo
             pace.setdefault((result["name"], result["profile"], kind), []).append(result["seconds"] / epochs)
     seconds, used = 0.0, set()
     missing = list(missing)
+    each = {one.run_id or one.job: one for one in missing}  # what starts from a missing run has no id yet
     shared = {one.needs: replace(one, method="baseline", epochs=one.needs_epochs) for one in missing if one.needs}
-    for one in [*shared.values(), *missing]:
+    for one in (each | shared).values():
         key = next((key for kind in (one.method, "") if (key := (one.name, one.profile, kind)) in pace), None)
         if key is None:
             return None, 0
@@ -195,24 +211,35 @@ class Sweep(Callback):
     folder: Path | None = None
     runs: Path = Path()
     planned: ClassVar[list[list[str]]] = []
+    unwritten: ClassVar[dict[int, Outcome]] = {}
 
     def on_multirun_start(self, config: Any, **_: Any) -> None:
         Sweep.folder, Sweep.runs = Path(config.hydra.sweep.dir), Path(config.runs)
         if config.get("dry_run"):
             with read_write(config), open_dict(config):
                 config.hydra.launcher = {"_target_": HERE}
-        Sweep.planned = []
-        with contextlib.suppress(
-            Exception
-        ):  # the table goes without what has not begun, rather than the sweep without a table
+        Sweep.planned, Sweep.unwritten = [], {}
+        for left in Sweep.folder.glob("[0-9]*.json"):
+            left.unlink()  # of a sweep that was given the same folder
+        with contextlib.suppress(Exception):  # rather a table without what has not begun than a sweep without a table
             Sweep.planned = jobs_of(config.hydra)
+
+    @classmethod
+    def leave(cls, outcome: Outcome, folder: Path) -> None:
+        """The outcome is in the sweep's folder; or, if that is full, `close` knows it, if the job was in its process."""
+        try:
+            outcome.write(folder)
+        except OSError as error:
+            log.error("job %s, %s: what became of it cannot be written: %s", outcome.job, outcome.state, error)
+            cls.unwritten[outcome.job] = outcome
 
     @classmethod
     def close(cls, *, interrupted: bool = False) -> bool:
         """Print the table of the sweep, if there was one; True when none of its jobs is left to do by a failure."""
         if cls.folder is None:
             return True
-        found, console = ended(outcomes(cls.folder), Store(cls.runs), interrupted=interrupted), get_console()
+        left = {one.job: one for one in outcomes(cls.folder)} | cls.unwritten
+        found, console = ended(left.values(), Store(cls.runs), interrupted=interrupted), get_console()
         found = sorted([*found, *not_begun(cls.planned, found)], key=lambda outcome: outcome.job)
         console.print(sweep_table(found))
         if any(outcome.state == "busy" for outcome in found):

@@ -409,12 +409,37 @@ def test_a_sweep_tells_what_was_skipped_and_what_failed_and_goes_on(tmp_path):
     assert not list(Path.cwd().glob("multirun.yaml")), "Hydra's own record stays in the sweep's folder"
 
 
+def test_a_sweep_does_a_run_that_is_two_of_its_jobs_once(tmp_path):
+    words = [*QUICK, f"runs={tmp_path}", "method=finetune", "recipe.sparse.sparsity=0.25,0.5"]  # which has no mask
+    for forced, done in (("force=false", 1), ("force=true", 1)):
+        code, said = call("-m", *words, forced)
+        assert code == 0, said
+        assert f"2 jobs: {done} done, 1 skipped, 0 failed" in said
+
+
+@pytest.mark.parametrize("content", [None, b"junk"], ids=["missing", "damaged"])
+def test_a_baseline_that_nothing_can_start_from_is_told_with_the_remedy(content, tmp_path):
+    words = [*QUICK, f"runs={tmp_path}", "data.subset=500", "baseline_seed=3"]
+    assert call(*words, "method=dsd")[0] == 0
+    (base,) = [p.parent for p in tmp_path.glob("*/result.json") if json.loads(p.read_text())["method"] == "baseline"]
+    (base / "final.safetensors").unlink() if content is None else (base / "final.safetensors").write_bytes(content)
+    code, said = call(*words, "method=finetune")
+    assert code == 1
+    assert "others share it: method=baseline force=true seed=3 makes it anew" in said
+    assert call(*words, *said.partition("share it: ")[2].split(" makes")[0].split())[0] == 0
+    assert call(*words, "method=finetune")[0] == 0
+
+
 @pytest.mark.parametrize(
-    ("number", "there", "done"),
-    [(0, ".sweeps/*/0.json", 0), (1, "*/checkpoints/last.ckpt", 1)],
-    ids=["when a job begins", "in training"],
+    ("number", "there", "done", "stop", "code"),
+    [
+        (0, ".sweeps/*/0.json", 0, signal.SIGINT, 130),
+        (1, "*/checkpoints/last.ckpt", 1, signal.SIGINT, 130),
+        (1, "*/checkpoints/last.ckpt", 1, signal.SIGTERM, 143),
+    ],
+    ids=["when a job begins", "in training", "terminated in training"],
 )
-def test_an_interrupted_sweep_ends_with_its_table(number, there, done, tmp_path):
+def test_an_interrupted_sweep_ends_with_its_table(number, there, done, stop, code, tmp_path):
     words = [
         "experiment=dsd_lenet300_mnist",
         "track=none",
@@ -430,9 +455,9 @@ def test_an_interrupted_sweep_ends_with_its_table(number, there, done, tmp_path)
         assert job.poll() is None, job.output
         assert time.monotonic() < end, job.output
         time.sleep(0.01)
-    os.kill(job.pid, signal.SIGINT)
-    assert job.wait(60) == 130, job.output
-    assert "interrupted; the same command continues" in job.output
+    os.kill(job.pid, stop)
+    assert job.wait(60) == code, job.output
+    assert f"{'interrupted' if stop == signal.SIGINT else 'terminated'}; the same command continues" in job.output
     assert f"{done + 2} jobs: {done} done, 0 skipped, 0 failed, 1 interrupted, 1 not begun" in job.output
     assert "${hydra:" in job.output, "as given: it has no number yet"
     assert "Traceback" not in job.output

@@ -1,6 +1,7 @@
 """What the jobs of a sweep leave, the table made of it, and the estimate of the time left."""
 
 import io
+from unittest.mock import Mock
 
 import pytest
 from hydra.utils import instantiate
@@ -142,6 +143,45 @@ def test_epochs_are_those_of_the_plan(method, epochs):
 @pytest.mark.parametrize(("seconds", "words"), [(42, "42 s"), (720, "12 min"), (12240, "3.4 h")])
 def test_time_in_words(seconds, words):
     assert hours(seconds) == words
+
+
+def test_a_baseline_that_is_a_job_too_and_jobs_that_are_one_run_count_once():
+    base = Outcome(0, ["method=baseline"], "aaa", "missing", name="lenet", profile="cpu", method="baseline", epochs=4)
+    arm = Outcome(
+        1, [], state="missing", name="lenet", profile="cpu", method="dsd", epochs=2, needs="aaa", needs_epochs=4
+    )
+    twice = Outcome(2, [], "bbb", "missing", name="lenet", profile="cpu", method="dsd", epochs=3)
+    results = [{"name": "lenet", "profile": "cpu", "method": m, "seconds": 8, "config": {"method": {"phases": [{"epochs": 4}]}}}
+               for m in ("baseline", "dsd")]  # fmt: skip
+    missing = [base, arm, twice, Outcome(**{**vars(twice), "job": 3})]
+    assert estimate(missing, results) == (2 * (4 + 2 + 3), 2)
+
+
+def test_a_job_that_was_busy_is_skipped_once_its_run_is_finished(tmp_path):
+    store = Store(tmp_path)
+    busy = Outcome(0, [], "aaa", "busy", reason="being executed by process 7")
+    assert ended([busy], store) == [busy]
+    store.run("aaa").path.mkdir()
+    store.run("aaa").result.write_text("{}")
+    assert [(one.state, one.reason) for one in ended([busy], store)] == [("skipped", "")]
+
+
+def test_what_a_full_disk_did_not_take_is_in_the_table(sweep, capsys, monkeypatch):
+    DONE.write(sweep)
+    with monkeypatch.context() as full:
+        full.setattr(Outcome, "write", Mock(side_effect=OSError(28, "No space left on device")))
+        Sweep.leave(FAILED, sweep)
+    assert not Sweep.close()
+    said = capsys.readouterr().out
+    assert "no such data" in said
+    assert "2 jobs: 1 done, 0 skipped, 1 failed" in said
+
+
+def test_what_another_sweep_left_in_the_folder_goes(sweep):
+    DONE.write(sweep)
+    hydra = {"sweep": {"dir": str(sweep)}, "sweeper": {"_target_": "somebody.else.Sweeper"}}
+    Sweep().on_multirun_start(OmegaConf.create({"runs": str(sweep / "runs"), "hydra": hydra}))
+    assert outcomes(sweep) == []
 
 
 def test_brackets_are_no_markup():

@@ -48,3 +48,17 @@ def first_job(words: list[str]) -> list[str]:
         return f"{override.get_key_element()}={next(override.sweep_string_iterator())}"
 
     return [first(word) for word in words]
+
+
+def alone(hydra_cfg: Any) -> list[str]:
+    """The command of this one job, whatever launched it."""
+    folders = [source.path for source in hydra_cfg.runtime.config_sources if source.provider == "command-line"]
+    where = [word for folder in folders for word in ("-cd", folder)]
+    return [
+        str(CONF.parent / "run.py"),
+        *where,
+        "-cn",
+        hydra_cfg.job.config_name,
+        *hydra_cfg.overrides.task,
+        "hydra.mode=RUN",
+    ]

@@ -111,16 +111,20 @@ def no_other_start(old: Sequence[records.Record], everything: Sequence[records.R
     """Nothing, or ValueError if a run has other numbers than it had, and records are kept of runs that start from it as it was."""
     key = operator.itemgetter("study", "arm", "seed", "run_id")
     before, now = ({key(one): one for one in some} for some in (old, everything))
-    again = {of[3]: one for of, one in now.items() if of in before and before[of]["phases"] != one["phases"]}
+    again = {of: one for of, one in now.items() if of in before and before[of]["phases"] != one["phases"]}
+    there = {(study, run_id) for study, _, _, run_id in now}
     for of, one in now.items():
-        if (
-            start := one["config"].get("init_from")
-        ) in again and of in before:  # its id takes in the weights it started from
-            raise ValueError(
-                f"run {start} ({again[start]['arm']}, seed {again[start]['seed']}) was trained again and has other numbers than its record, "
-                f"as another machine's has, but {one['arm']}, seed {one['seed']} is kept from what started there before: take all that "
-                "start from it anew, or leave it out with --only"
-            )
+        start = one["config"].get("init_from")  # its id takes in the weights it started from
+        inside = (
+            of[0] if (of[0], start) in there else None
+        )  # each study has its own record of a baseline that they share
+        for base in again:
+            if before.get(of) == one and base[3] == start and inside in (None, base[0]):
+                raise ValueError(
+                    f"run {start} ({base[1]}, seed {base[2]}) was trained again and has other numbers than its record, as another "
+                    f"machine's has, but {one['arm']}, seed {one['seed']} is kept from what started there before: take all that "
+                    "start from it anew, or leave it out with --only"
+                )
 
 
 def kept_samples(

@@ -14,7 +14,7 @@ WHOLE = ("baseline_seed",)  # arms that are trained in one piece
 
 SPEECH1 = Study(
     name="speech1",
-    title="5 paired seeds of four arms, and the baseline they start from",
+    title="8 paired seeds of four arms, and the baseline they start from",
     question="With the same seed, the same baseline and as many updates, does DSD (once, or twice over) transcribe better?",
     source="Han et al., ICLR 2017, Table 7; published: one run each, WSJ eval'92, phases of 50 epochs",
     words=(
@@ -30,7 +30,7 @@ SPEECH1 = Study(
         Arm("dsd", ("method=dsd",), "DSD, 50 %"),
         Arm("dsdsd", ("method=dsdsd",), "DSDSD, 50 % then 25 %"),
     ),
-    seeds=tuple(range(5)),
+    seeds=tuple(range(8)),
     metrics=(WER, CER, HELD),
     rows=(
         Row("Dense 0: baseline", "baseline", published=29.82),

@@ -13,10 +13,10 @@ TITLE = "Table 6: Deep Speech 2, is the gain of Dense-Sparse-Dense real?"
 SPEECH2 = replace(
     SPEECH1,
     name="speech2",
-    title="3 paired seeds of four arms, and the baseline they start from",
+    title="6 paired seeds of four arms, and the baseline they start from",
     source="Han et al., ICLR 2017, Table 9; published: one run each, WSJ eval'92 after training on 2,100 hours",
     words=("experiment=dsd_deepspeech2", "profile=cpu", "baseline_seed=${seed}", "trainer.precision=bf16-mixed"),
-    seeds=tuple(range(3)),
+    seeds=tuple(range(6)),
     rows=(
         Row("Dense 0: baseline", "baseline", published=11.83),
         Row("dense, base schedule throughout", "dense", published=9.55),

@@ -46,6 +46,11 @@ def test_without_runs_it_says_what_to_run_and_trains_nothing(tmp_path, capsys):
     said, noted = capsys.readouterr()
     assert "there is no folder" in noted
     assert "missing, 12 runs" in said
+    commands = re.findall("    python run.py .*", said)
+    assert len(commands) == 3
+    assert all(line.endswith(f" runs={tmp_path / 'none'}") for line in commands), (
+        "what is missing goes where it is looked for"
+    )
     assert "method=dsd seed=0,1,2,3" in said
     assert not (tmp_path / "none").exists()
     assert "not tested" in Path(tmp_path / "report" / "report.html").read_text()
@@ -103,6 +108,13 @@ def test_arms_are_not_kept_beside_a_baseline_that_was_trained_again():
         if one["study"] == "literal" and one["arm"] != "baseline"
     ]
     no_other_start(old, records.merge(old, [other, *every]))
+    beside = [one | {"study": "beside"} for one in old if one["study"] == "literal"]
+    no_other_start(
+        [*old, *beside], records.merge([*old, *beside], [other, *every])
+    )  # with a record of the baseline as it was
+    alone = [one for one in beside if one["arm"] != "baseline"]
+    with pytest.raises(ValueError, match="was trained again"):
+        no_other_start([*old, *alone], records.merge([*old, *alone], [other, *every]))
 
 
 def test_new_runs_go_into_the_other_folder_with_all_that_is_committed(tmp_path, monkeypatch, capsys):
@@ -135,10 +147,8 @@ def test_runs_are_taken_into_the_studies_that_are_named(tmp_path, monkeypatch, c
     asked: list[str] = []
     monkeypatch.setattr("experiments.__main__.records.collect", lambda study, results: asked.append(study.name) or [])
     where = ["mnist", "--runs", str(tmp_path / "none"), "--to", str(tmp_path)]
-    assert main([*where, "--only", "lenet300_75", "lenet300_25"]) == 1
+    assert main([*where, "--only", "lenet300_75", "lenet300_25"]) == 0
     assert asked == ["lenet300_25", "lenet300_75"]
-    for line in re.findall("    python run.py .*", capsys.readouterr().out):
-        assert line.endswith(f" runs={tmp_path / 'none'}"), "what is missing goes where it is looked for"
     assert main([*where, "--only", "lenet3"]) == 2
     assert (
         "--only names lenet3; there are lenet300, lenet300_restart, lenet300_25, lenet300_75, lenet5"
